@@ -1,0 +1,196 @@
+"""Every knob of a run, declared once: default, bounds, unit, help. Imports no torch.
+
+The widget, the command-line option, the check and the model card's row are all drawn from these
+fields. `TrainSettings` is the whole set; its parents are the narrower views that the data and the
+model floors ask for, so a function says by its parameter which knobs it can see.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mmapp.errors import SettingsError
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    table: str | None = None,
+) -> Any:
+    """One knob. `unit` is shown beside the number; `table` names the dict whose keys are the choices
+    ("module:NAME"), for choices that live beside the classes they choose."""
+    extra = {"unit": unit, "table": table, "low": low, "high": high}
+    return Field(default, description=help, ge=low, le=high, json_schema_extra=extra)
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, nothing unknown accepted, mistakes told in sentences."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:
+        """Check every value. Raises SettingsError, which names all wrong values at once."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_sentences(error)) from None
+
+    def replace(self, **changes: Any) -> Settings:
+        """A checked copy with some values changed. Raises SettingsError."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+
+class DataSettings(Settings):
+    """How rows become pairs, and how pairs are dealt to train, validation and test."""
+
+    image_column: str | None = setting(
+        None, "Column that names the image file. Empty: guessed, and the report says why."
+    )
+    text_column: str | None = setting(None, "Column that holds the text. Empty: guessed.")
+    label_column: str | None = setting(None, "Column that holds the label. Empty: guessed.")
+    split_column: str | None = setting(
+        None, "Column that says train, validation or test. Empty: guessed, else pairs are dealt."
+    )
+    incomplete: Literal["auto", "keep", "set-aside"] = setting(
+        "auto",
+        "Rows without a text or without an image. keep: train on the half that is there. "
+        "auto: keep them when at least one row in ten lacks that half, since then it is no accident.",
+    )
+    validation_fraction: float = setting(
+        0.1, "Share of the pairs that chooses the best epoch.", low=0.01, high=0.5
+    )
+    test_fraction: float = setting(
+        0.1, "Share of the pairs that is only reported on.", low=0.01, high=0.5
+    )
+    seed: int = setting(
+        0,
+        "Start of every random choice: the deal, the first weights, the order.",
+        low=0,
+        high=2**31 - 1,
+    )
+
+
+class ModelSettings(Settings):
+    """What is built: a text encoder, an image encoder, a fusion, a head."""
+
+    task: str = setting(
+        "auto",
+        "classify: one of N labels. match: do text and image belong together? auto: read off the labels.",
+        table="mmapp.models.heads:TASKS",
+    )
+    text_encoder: str = setting(
+        "scratch:bert",
+        "A Hugging Face id or local folder (BERT, RoBERTa, MiniLM ...), or scratch:bert to learn "
+        "words and weights from your own texts.",
+    )
+    image_encoder: str = setting(
+        "scratch:cnn",
+        "A Hugging Face id or local folder (ViT, DINOv2, ResNet ...), torchvision:NAME, "
+        "scratch:cnn or scratch:resnet.",
+    )
+    fusion: str = setting(
+        "attention",
+        "How text and image become one. attention and bilinear can see agreement between the two; "
+        "concat cannot; text-only and image-only are the baselines.",
+        table="mmapp.models.fusion:FUSIONS",
+    )
+    width: int = setting(128, "Size of the shared space both modalities are projected into.",
+                         unit="numbers", low=8, high=4096)  # fmt: skip
+    dropout: float = setting(
+        0.1, "Share of the fused numbers hidden while training.", low=0.0, high=0.9
+    )
+    max_length: int = setting(
+        128, "Longer texts are cut here.", unit="word pieces", low=4, high=8192
+    )
+    image_size: int | None = setting(
+        None,
+        "Side of the square every image is brought to. Empty: what the encoder was trained with; "
+        "for scratch encoders the images' own size, between 32 and 96.",
+        unit="pixels",
+        low=16,
+        high=1024,
+    )
+
+
+class TrainSettings(DataSettings, ModelSettings):
+    """Everything needed to do a run again, but for the data itself."""
+
+    tuning: str = setting(
+        "full",
+        "full: every weight learns. head: the encoders stay as they are, their features are computed "
+        "once and kept, which is what makes a run on a CPU end in a minute.",
+        table="mmapp.models.tuning:TUNINGS",
+    )
+    epochs: int = setting(8, "Most times every pair is seen.", unit="epochs", low=1, high=1000)
+    batch_size: int = setting(
+        64, "Pairs behind one step, over all devices together.", unit="pairs", low=1, high=4096
+    )
+    learning_rate: float | None = setting(
+        None,
+        "Step size of every weight that learns. Empty: 0.001, but 0.0005 for scratch encoders and "
+        "0.00003 for pretrained ones.",
+        low=0.0,
+        high=1.0,
+    )
+    encoder_learning_rate: float | None = setting(
+        None,
+        "A separate step size for the encoders. Empty: as the learning rate.",
+        low=0.0,
+        high=1.0,
+    )
+    weight_decay: float = setting(0.01, "Pull of every weight towards zero.", low=0.0, high=1.0)
+    schedule: Literal["cosine", "linear", "constant"] = setting(
+        "cosine", "How the step size falls after the warm-up."
+    )
+    warmup: float = setting(
+        0.1, "Share of all steps over which the step size rises from zero.", low=0.0, high=0.9
+    )
+    clip: float = setting(
+        1.0, "Longest gradient allowed; longer ones are shortened. 0: off.", low=0.0, high=1000.0
+    )
+    modality_dropout: float = setting(
+        0.1,
+        "Share of the training pairs shown with one half hidden, so that the model can answer when "
+        "a half is absent.",
+        low=0.0,
+        high=0.9,
+    )
+    watch: Literal["macro_f1", "accuracy", "loss"] = setting(
+        "macro_f1", "Validation figure that chooses the best epoch."
+    )
+    patience: int = setting(
+        4, "Epochs without a better figure before training ends. 0: never.", unit="epochs",
+        low=0, high=1000,
+    )  # fmt: skip
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "auto", "Number format of the heavy arithmetic. auto: bf16 where the hardware has it."
+    )
+
+    @model_validator(mode="after")
+    def _no_contradictions(self) -> TrainSettings:
+        if self.validation_fraction + self.test_fraction > 0.8:
+            raise ValueError(
+                f"validation_fraction {self.validation_fraction} and test_fraction "
+                f"{self.test_fraction} leave less than a fifth of the pairs to learn from"
+            )
+        return self
+
+
+def _sentences(error: ValidationError) -> str:
+    """All mistakes of one construction, each with the name, what was found and what is allowed."""
+    found = []
+    for mistake in error.errors():
+        name = ".".join(str(part) for part in mistake["loc"])
+        message = mistake["msg"].removeprefix("Value error, ")
+        if mistake["type"] == "extra_forbidden":
+            message = "there is no setting of this name"
+        elif name:
+            message = f"{message[0].lower()}{message[1:]}, found {mistake['input']!r}"
+        found.append(f"{name}: {message}" if name else message)
+    return "; ".join(found) + "."
