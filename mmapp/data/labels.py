@@ -1,0 +1,46 @@
+"""What the labels of a table mean: which task they call for, and their canonical names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from mmapp.data.pairs import LabelSet, PairTable
+from mmapp.errors import DataError
+
+MATCH, MISMATCH = "match", "mismatch"
+
+_MATCH_WORDS = {
+    **dict.fromkeys(["match", "matched", "1", "true", "yes", "positive"], MATCH),
+    **dict.fromkeys(["mismatch", "mismatched", "0", "-1", "false", "no", "negative"], MISMATCH),
+}
+
+
+def infer_task(labels: Iterable[str]) -> str:
+    """The task that labels call for when the user leaves it open."""
+    return "match" if set(labels) <= {MATCH, MISMATCH} else "classify"
+
+
+def with_task(table: PairTable, task: str) -> PairTable:
+    """The table with labels in the canonical form of the task.
+
+    Raises:
+        DataError: a label makes no sense for the task; the message names the row.
+    """
+    if task != "match":
+        return table
+    canonical = []
+    for row, label in zip(table.frame["row"], table.frame["label"], strict=True):
+        known = _MATCH_WORDS.get(label.casefold()) if label is not None else None
+        if label is not None and known is None:
+            raise DataError(
+                f"Row {row} has the label {label!r}; the task match expects match or mismatch "
+                "(1/0, yes/no and true/false are understood). For other labels choose classify."
+            )
+        canonical.append(known)
+    return replace(table, frame=table.frame.assign(label=canonical))
+
+
+def label_set(labels: Iterable[str], task: str) -> LabelSet:
+    """The classes of a task in their fixed order."""
+    return LabelSet((MISMATCH, MATCH)) if task == "match" else LabelSet.of(labels)

@@ -1,0 +1,203 @@
+"""Pair, PairTable, LabelSet: the records everything after ingestion speaks of. Imports no torch.
+
+A PairTable holds only good rows: past it nobody asks again whether a file exists. What is wrong or
+suspicious travels beside the rows as findings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from mmapp.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+
+# One row of PairTable.frame. `row` counts data rows of the source from 1; `image` is an absolute
+# path; `width` and `height` are pixels; absent values are None (never NaN).
+COLUMNS = ("row", "image", "text", "label", "split", "image_hash", "width", "height")
+
+Severity = Literal["set aside", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong or suspicious, in words a person can act on.
+
+    Attributes:
+        kind: short name of the situation, the same for every row it happens to.
+        severity: "set aside" (the row is not used), "warning" (used, look at it), "note".
+        message: what was found and what was done about it.
+        row: data row it concerns, counted from 1; None when it concerns the whole table.
+        file: the image file it concerns, as the table names it.
+    """
+
+    kind: str
+    severity: Severity
+    message: str
+    row: int | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """Which column plays a role, and why it was taken for it."""
+
+    role: str
+    column: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One example. Either half may be absent (None)."""
+
+    image: Path | None
+    text: str | None
+    label: str | None = None
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The labels of a task in a fixed order: position is the class number.
+
+    Raises DataError when a label is asked for that is not in the set.
+    """
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, labels: Iterable[str]) -> LabelSet:
+        """The distinct labels, sorted: numbers as numbers, everything else as text."""
+        return cls(tuple(sorted(set(labels), key=_label_order)))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, label: str) -> int:
+        try:
+            return self.names.index(label)
+        except ValueError:
+            known = ", ".join(self.names[:20])
+            raise DataError(
+                f"Label {label!r} is not one of the {len(self)} labels known here ({known}). "
+                "Correct the row, or train with rows of that label."
+            ) from None
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """Good rows, what was found about all rows, and where they came from.
+
+    Attributes:
+        frame: columns COLUMNS, one row a pair, index 0..n-1.
+        source: what the user named (a path, `sample:digits`).
+        findings: every Finding, rows set aside included.
+        columns: which column was taken for which role, and why.
+        own_split: the data brought its own splits.
+        total_rows: rows read, set aside ones included.
+    """
+
+    frame: pd.DataFrame
+    source: str
+    findings: tuple[Finding, ...] = ()
+    columns: tuple[ColumnChoice, ...] = ()
+    own_split: bool = False
+    total_rows: int = 0
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __iter__(self) -> Iterator[Pair]:
+        records = zip(*(self.frame[c] for c in ("image", "text", "label", "row")), strict=True)
+        for image, text, label, row in records:
+            yield Pair(Path(image) if image else None, text, label, int(row))
+
+    def part(self, split: str) -> PairTable:
+        """The rows of one split, in table order. "all" gives every row."""
+        if split == "all":
+            return self
+        kept = self.frame[self.frame["split"] == split].reset_index(drop=True)
+        return replace(self, frame=kept)
+
+    def labels(self) -> list[str]:
+        """The labels of the rows that have one, in row order."""
+        return [label for label in self.frame["label"] if label is not None]
+
+    def set_aside(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity == "set aside"]
+
+    def with_findings(self, more: Iterable[Finding]) -> PairTable:
+        return replace(self, findings=(*self.findings, *more))
+
+    def describe(self) -> dict[str, Any]:
+        """The table in plain numbers and words, as `check --json` prints it."""
+        classes = self.frame["label"].dropna().value_counts()
+        splits = self.frame["split"].value_counts()
+        return {
+            "source": self.source,
+            "rows": self.total_rows,
+            "used": len(self),
+            "set_aside": self.total_rows - len(self),
+            "columns": {c.role: {"column": c.column, "reason": c.reason} for c in self.columns},
+            "classes": {name: int(classes[name]) for name in LabelSet.of(classes.index).names},
+            "splits": {s: int(splits[s]) for s in (*SPLITS, "") if s in splits.index},
+            "own_split": self.own_split,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write rows and everything beside them into one parquet file."""
+        beside = {
+            "source": self.source,
+            "findings": [asdict(finding) for finding in self.findings],
+            "columns": [asdict(choice) for choice in self.columns],
+            "own_split": self.own_split,
+            "total_rows": self.total_rows,
+        }
+        frame = self.frame.copy()
+        frame.attrs = {"pairs": json.dumps(beside)}
+        frame.to_parquet(path, index=False)
+
+    @classmethod
+    def load(cls, path: Path) -> PairTable:
+        """Read back what `save` wrote. Raises DataError when the file is not such a table."""
+        try:
+            frame = pd.read_parquet(path)
+            beside = json.loads(frame.attrs["pairs"])
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} does not hold pairs written by this app: {error}.") from error
+        frame.attrs = {}
+        return cls(
+            frame=plain(frame),
+            source=beside["source"],
+            findings=tuple(Finding(**finding) for finding in beside["findings"]),
+            columns=tuple(ColumnChoice(**choice) for choice in beside["columns"]),
+            own_split=beside["own_split"],
+            total_rows=beside["total_rows"],
+        )
+
+
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with exactly COLUMNS, absent values as None and never as NaN."""
+    frame = frame.reindex(columns=list(COLUMNS)).reset_index(drop=True)
+    texts = ["image", "text", "label", "image_hash"]
+    as_objects = frame[texts].astype(object)
+    frame[texts] = as_objects.where(as_objects.notna(), None)
+    frame["split"] = frame["split"].fillna("").astype(str)
+    sizes = ["row", "width", "height"]
+    frame[sizes] = frame[sizes].fillna(0).astype("int64")
+    return frame
+
+
+def _label_order(label: str) -> tuple[int, float, str]:
+    try:
+        return (0, float(label), label)
+    except ValueError:
+        return (1, 0.0, label)
