@@ -1,0 +1,265 @@
+"""FusionModel: encoders -> projection -> fusion -> head. Built from its config alone.
+
+Downloads nothing and loads nothing: pretrained encoders are put in by `build_model`, trained
+weights by transformers' own `from_pretrained`.
+
+Shapes: B pairs, T word pieces, P image positions, S pixels, D the shared width, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from mmapp.errors import SettingsError
+from mmapp.models.configuration import FusionConfig
+from mmapp.models.encoders import Encoding, ImageEncoder, TextEncoder
+from mmapp.models.fusion import FUSIONS, Fusion
+from mmapp.models.heads import TASKS
+
+T = TypeVar("T")
+
+MODALITIES = ("text", "image")  # the order of the columns of `present`
+
+
+@dataclass
+class FusionOutput(ModelOutput):
+    """What FusionModel gives.
+
+    Attributes:
+        loss: mean over the rows, when labels were given.
+        logits: [B,C].
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+
+class Standardise(nn.Module):
+    """(x - mean) / deviation of each number, with statistics measured once, before training.
+
+    What all rows of an encoder have in common is often ten times larger than what tells them
+    apart; left in, a fusion that multiplies spends its first epochs on removing it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    @torch.no_grad()
+    def fit(self, values: torch.Tensor) -> None:
+        """Measure on values [N,D]."""
+        self.mean.copy_(values.mean(dim=0))
+        self.scale.copy_(1 / values.std(dim=0).clamp(min=1e-3))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return (values - self.mean) * self.scale
+
+
+class Projection(nn.Module):
+    """An encoder's output -> the shared space, the whole and each token on its own."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.standardise_pooled = Standardise(width_in)
+        self.standardise_tokens = Standardise(width_in)
+        self.into = nn.Linear(width_in, width)
+
+    def fit(self, encodings: Sequence[Encoding]) -> None:
+        """Measure the spread of an encoder's output on some batches of rows that are present."""
+        whole = torch.cat([encoding.pooled for encoding in encodings])
+        if len(whole) > 1:
+            self.standardise_pooled.fit(whole.float())
+            parts = [encoding.tokens[encoding.mask] for encoding in encodings]
+            self.standardise_tokens.fit(torch.cat(parts).float())
+
+    def forward(self, encoding: Encoding) -> Encoding:
+        """Encoding of the encoder's width -> Encoding of width D."""
+        return Encoding(
+            F.gelu(self.into(self.standardise_pooled(encoding.pooled))),
+            F.gelu(self.into(self.standardise_tokens(encoding.tokens))),
+            encoding.mask,
+        )
+
+
+class FusionModel(PreTrainedModel):
+    """Text and image of a pair -> logits.
+
+    An absent half (`present` False) is replaced by a learnt vector before fusion, so nothing of what
+    stands in its place can reach the logits; its encoder does not even run on that row.
+    """
+
+    config_class = FusionConfig
+    base_model_prefix = "fusion_model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    _supports_sdpa = True
+
+    def __init__(self, config: FusionConfig) -> None:
+        """Raises SettingsError for a fusion or task that does not exist."""
+        super().__init__(config)
+        fusion = _choice(FUSIONS, config.fusion, "fusion")
+        self.text_encoder = TextEncoder(config.text_config) if "text" in fusion.reads else None
+        self.image_encoder = None
+        if "image" in fusion.reads:
+            self.image_encoder = ImageEncoder(config.image_config, config.fixed_batch_norm)
+        widths = {"text": config.text_width, "image": config.image_width}
+        self.projections = nn.ModuleDict(
+            {modality: Projection(widths[modality], config.width) for modality in fusion.reads}
+        )
+        self.absent = nn.ParameterDict(
+            {modality: nn.Parameter(torch.zeros(config.width)) for modality in MODALITIES}
+        )
+        self.fusion: Fusion = fusion(config.width)
+        self.head = _choice(TASKS, config.task, "task")(
+            config.width, config.num_labels, config.dropout
+        )
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if module is self.head.out:
+            # Nearly equal logits at first: the loss starts at that of guessing, not above it.
+            init.normal_(module.weight, std=0.02)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, Standardise):
+            init.zeros_(module.mean)
+            init.ones_(module.scale)
+        elif isinstance(module, nn.ParameterDict):
+            for parameter in module.values():
+                init.normal_(parameter, std=0.02)
+
+    def train(self, mode: bool = True) -> FusionModel:
+        """As usual, but an encoder that does not learn stays in evaluation mode."""
+        super().train(mode)
+        for encoder in (self.text_encoder, self.image_encoder):
+            if encoder is not None and not any(p.requires_grad for p in encoder.parameters()):
+                encoder.eval()
+        return self
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        present: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        encodings: dict[str, Encoding] | None = None,
+    ) -> FusionOutput:
+        """Logits of B pairs.
+
+        Args:
+            input_ids: [B,T].
+            attention_mask: [B,T].
+            pixel_values: [B,3,S,S].
+            present: [B,2] bool, (text, image); None when every half is there.
+            labels: [B]; with them the loss is given too.
+            encodings: what `encode` gave for these pairs, instead of the four above.
+        """
+        if encodings is None:
+            encodings = self.encode(input_ids, attention_mask, pixel_values, present)
+        fused = self.fusion(*self._shared(encodings, present))
+        logits = self.head(fused)
+        loss = None if labels is None else self.head.losses(logits, labels).mean()
+        return FusionOutput(loss=loss, logits=logits)
+
+    def encode(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        pixel_values: torch.Tensor | None,
+        present: torch.Tensor | None = None,
+    ) -> dict[str, Encoding]:
+        """The encoders' own outputs, for the modalities the fusion reads; zeros where absent."""
+        encodings = {}
+        if self.text_encoder is not None:
+            encodings["text"] = _encode_present(
+                self.text_encoder, (input_ids, attention_mask), _column(present, "text")
+            )
+        if self.image_encoder is not None:
+            encodings["image"] = _encode_present(
+                self.image_encoder, (pixel_values,), _column(present, "image")
+            )
+        return encodings
+
+    def _shared(
+        self, encodings: dict[str, Encoding], present: torch.Tensor | None
+    ) -> tuple[Encoding, Encoding]:
+        """Both modalities D wide, the learnt vector in place of what is absent or not read."""
+        some = next(iter(encodings.values()))
+        shared = []
+        for modality in MODALITIES:
+            vector = self.absent[modality]
+            if modality not in encodings:
+                shared.append(_learnt(vector, some.pooled))
+                continue
+            encoding = self.projections[modality](encodings[modality])
+            column = _column(present, modality)
+            shared.append(encoding if column is None else _replace(encoding, column, vector))
+        return shared[0], shared[1]
+
+
+def _choice(table: dict[str, T], name: str, what: str) -> T:
+    if name not in table:
+        raise SettingsError(f"There is no {what} {name!r}. Expected one of {', '.join(table)}.")
+    return table[name]
+
+
+def _column(present: torch.Tensor | None, modality: str) -> torch.Tensor | None:
+    return None if present is None else present[:, MODALITIES.index(modality)]
+
+
+def _encode_present(
+    encoder: nn.Module, inputs: tuple[torch.Tensor | None, ...], present: torch.Tensor | None
+) -> Encoding:
+    """Run the encoder on the rows that are there; the others get zeros and no real token."""
+    if present is None or present.all():
+        return encoder(*inputs)
+    rows = present.nonzero().squeeze(1)
+    # With nobody there one row is encoded all the same, for the shapes.
+    some = rows if len(rows) else rows.new_zeros(1)
+    part = encoder(*(value[some] for value in inputs))
+    whole = []
+    for field in part:
+        spread = field.new_zeros(len(present), *field.shape[1:])
+        if len(rows):
+            spread = spread.index_copy(0, rows, field)
+        whole.append(spread)
+    return Encoding(*whole)
+
+
+def _learnt(vector: torch.Tensor, like: torch.Tensor) -> Encoding:
+    """An Encoding of B rows that holds nothing but the learnt vector."""
+    pooled = vector.to(like.dtype).expand(len(like), -1)
+    mask = torch.ones(len(like), 1, dtype=torch.bool, device=like.device)
+    return Encoding(pooled, pooled.unsqueeze(1), mask)
+
+
+def _replace(encoding: Encoding, present: torch.Tensor, vector: torch.Tensor) -> Encoding:
+    """The learnt vector in place of absent rows: as the whole, and as the one real token."""
+    vector = vector.to(encoding.pooled.dtype)
+    first = torch.zeros_like(encoding.mask)
+    first[:, 0] = True
+    return Encoding(
+        torch.where(present[:, None], encoding.pooled, vector),
+        torch.where(present[:, None, None], encoding.tokens, vector),
+        torch.where(present[:, None], encoding.mask, first),
+    )
+
+
+AutoConfig.register(FusionConfig.model_type, FusionConfig)
+AutoModel.register(FusionConfig, FusionModel)
