@@ -1,0 +1,1 @@
+"""Honest numbers about a model on pairs it has not seen. Leaves tensors behind."""

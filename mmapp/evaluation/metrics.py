@@ -1,0 +1,115 @@
+"""Scores of predictions against labels. Pure functions on arrays; a METRICS table.
+
+Shapes: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn import metrics as sk
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Share of rows whose most probable class is the label."""
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over classes of F1; classes that neither occur nor are predicted do not count."""
+    return _f1(labels, probabilities, "macro")
+
+
+def weighted_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over classes of F1, weighted by how often each occurs."""
+    return _f1(labels, probabilities, "weighted")
+
+
+def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over the classes that occur of the share of their rows that is found."""
+    predicted = probabilities.argmax(axis=1)
+    return float(np.mean([(predicted[labels == c] == c).mean() for c in np.unique(labels)]))
+
+
+def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean of -log of the probability given to the label, in nats."""
+    given = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.clip(given, 1e-12, 1.0)).mean())
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "weighted_f1": weighted_f1,
+    "balanced_accuracy": balanced_accuracy,
+    "log_loss": log_loss,
+}
+
+
+def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Every metric of METRICS."""
+    return {name: metric(labels, probabilities) for name, metric in METRICS.items()}
+
+
+def confusion(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int]]:
+    """[C,C] counts: row the label, column the prediction."""
+    classes = range(probabilities.shape[1])
+    return sk.confusion_matrix(labels, probabilities.argmax(axis=1), labels=classes).tolist()
+
+
+def per_class(
+    labels: np.ndarray, probabilities: np.ndarray, names: list[str]
+) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and support (rows of that label) of every class."""
+    precision, recall, f1, support = sk.precision_recall_fscore_support(
+        labels, probabilities.argmax(axis=1), labels=range(len(names)), zero_division=0.0
+    )
+    return [
+        {
+            "label": name,
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]),
+            "support": int(support[i]),
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def bootstrap(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    metric: Metric,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of a metric: its 2.5th and 97.5th percentile over rows drawn with replacement.
+
+    Efron, "Bootstrap Methods", 1979. The interval is about which rows were tested, not about which
+    seed was trained with.
+    """
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(samples):
+        drawn = rng.integers(len(labels), size=len(labels))
+        values.append(metric(labels[drawn], probabilities[drawn]))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _f1(labels: np.ndarray, probabilities: np.ndarray, average: str) -> float:
+    """F1 from counts, as scikit-learn defines it; written out because the bootstrap calls it often."""
+    predicted = probabilities.argmax(axis=1)
+    classes = probabilities.shape[1]
+    hits = np.bincount(labels[predicted == labels], minlength=classes)
+    given = np.bincount(labels, minlength=classes)
+    said = np.bincount(predicted, minlength=classes)
+    counted = (given + said) > 0
+    f1 = 2 * hits[counted] / (given + said)[counted]
+    weights = given[counted] if average == "weighted" else None
+    return float(np.average(f1, weights=weights))
