@@ -81,7 +81,7 @@ class ModelSettings(Settings):
 
     task: str = setting(
         "auto",
-        "classify: one of N labels. match: do text and image belong together? auto: read off the labels.",
+        "classify: one of N labels. match: do text and image belong together? auto: as the labels say.",
         table="mmapp.models.heads:TASKS",
     )
     text_encoder: str = setting(
@@ -127,7 +127,7 @@ class TrainSettings(DataSettings, ModelSettings):
         "once and kept, which is what makes a run on a CPU end in a minute.",
         table="mmapp.models.tuning:TUNINGS",
     )
-    epochs: int = setting(8, "Most times every pair is seen.", unit="epochs", low=1, high=1000)
+    epochs: int = setting(12, "Most times every pair is seen.", unit="epochs", low=1, high=1000)
     batch_size: int = setting(
         64, "Pairs behind one step, over all devices together.", unit="pairs", low=1, high=4096
     )
@@ -155,7 +155,7 @@ class TrainSettings(DataSettings, ModelSettings):
         1.0, "Longest gradient allowed; longer ones are shortened. 0: off.", low=0.0, high=1000.0
     )
     modality_dropout: float = setting(
-        0.1,
+        0.05,
         "Share of the training pairs shown with one half hidden, so that the model can answer when "
         "a half is absent.",
         low=0.0,

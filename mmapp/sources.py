@@ -63,6 +63,11 @@ def absolute(written: str) -> str:
     return str(Path(source.name).resolve()) if source.is_folder else written
 
 
+def public_name(written: str) -> str:
+    """The name as strangers may see it: of a local folder, only what the folder is called."""
+    return Path(written).name if Source.parse(written).is_folder else written
+
+
 def fetch(load: Callable[..., T], source: Source, **options: Any) -> T:
     """Call a `from_pretrained` of transformers on a source of kind "transformers".
 

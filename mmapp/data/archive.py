@@ -6,7 +6,10 @@ An entry that breaks a rule is left out and named; an archive that looks like a 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import lzma
 import shutil
 import stat
 import unicodedata
@@ -24,6 +27,13 @@ from mmapp.errors import ArchiveError
 KEPT_SUFFIXES = IMAGE_SUFFIXES | {".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt"}
 RUNNABLE_SUFFIXES = frozenset(".exe .dll .so .sh .bat .cmd .ps1 .py .js .jar .com .scr .vbs".split())
 COMPLETE = ".unpacked"
+
+# What zipfile and its decompressors raise where an entry is damaged.
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError)
+
+# Errors of the system that one entry alone is to blame for: a name that is too long, or that is
+# used for a file and for a folder. None is how bz2 reports damage.
+OF_ONE_ENTRY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, None)
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ def unpack(archive: Path, workspace: Path, limits: Limits | None = None) -> tupl
             if not (target / COMPLETE).exists():
                 _extract(opened, chosen, target, limits)
             damaged = (target / COMPLETE).read_text(encoding="utf-8").splitlines()
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
+    except (*DAMAGE, zipfile.LargeZipFile, NotImplementedError) as error:
         raise ArchiveError(
             f"{archive.name} is not a zip this app can open ({error}). Zip the folder again."
         ) from None
@@ -184,11 +194,12 @@ def _extract(
                 with opened.open(entry) as source, path.open("wb") as out:
                     # Sizes in the directory can lie, so the bytes are counted as they come.
                     budget -= _copy(source, out, min(budget, entry.file_size))
-            except (zipfile.BadZipFile, zlib.error, EOFError):
-                path.unlink()
+            except (*DAMAGE, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in OF_ONE_ENTRY:
+                    raise
                 damaged.append(name)
-            except (FileExistsError, NotADirectoryError, IsADirectoryError):
-                damaged.append(name)  # the archive uses one name for a file and for a folder
+                with contextlib.suppress(OSError):
+                    path.unlink()
         (target / COMPLETE).write_text("\n".join(damaged), encoding="utf-8")
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)

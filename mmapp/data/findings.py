@@ -36,8 +36,9 @@ def is_shared_text(texts: pd.Series) -> bool:
 
 def duplicates(frame: pd.DataFrame) -> Iterator[Finding]:
     """Rows that repeat image, text and label of an earlier row."""
-    keys = frame[["image_hash", "text", "label"]].astype(str)
-    first = frame["row"].groupby([keys[c] for c in keys]).transform("min")
+    # An absent half is equal to an absent half, so None is a key like any other.
+    alike = frame.groupby(["image_hash", "text", "label"], dropna=False)
+    first = alike["row"].transform("min")
     for row, original in zip(frame["row"], first, strict=True):
         if row != original:
             message = f"Same image, text and label as row {original}; both stay on one side."
@@ -46,10 +47,9 @@ def duplicates(frame: pd.DataFrame) -> Iterator[Finding]:
 
 def conflicts(frame: pd.DataFrame) -> Iterator[Finding]:
     """Rows whose image and text also occur with another label."""
-    keys = frame[["image_hash", "text"]].astype(str)
-    groups = frame.groupby([keys[c] for c in keys])
-    contradicted = groups["label"].transform("nunique") > 1
-    for _, group in frame[contradicted].groupby([keys[c][contradicted] for c in keys]):
+    keys = ["image_hash", "text"]
+    contradicted = frame.groupby(keys, dropna=False)["label"].transform("nunique") > 1
+    for _, group in frame[contradicted].groupby(keys, dropna=False):
         labels = ", ".join(repr(label) for label in dict.fromkeys(group["label"]))
         for row in group["row"]:
             message = f"The same image and text carry the labels {labels}."

@@ -114,12 +114,15 @@ def _decode(content: bytes, at_least: int | None) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode -> RGB: transparency on white, 16-bit and float greys scaled to 8 bits."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image, dtype=np.float32)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
-        return Image.fromarray((values.clip(0, top) * (255.0 / top)).astype(np.uint8)).convert("RGB")
+        # Floats are mostly written between 0 and 1; a file's mode does not tell.
+        tops = (1.0, 255.0) if image.mode == "F" else (255.0,)
+        top = next((top for top in tops if values.max(initial=0) <= top), 65535.0)
+        grey = (values.clip(0, top) * (255.0 / top)).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layered = image.convert("RGBA")
         paper = Image.new("RGBA", layered.size, "white")

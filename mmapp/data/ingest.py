@@ -63,7 +63,7 @@ def load_pairs(
     raw = read_source(str(source), workspace or home())
     finder = ImageFinder(raw)
     choices = choose_columns(raw.cells(), settings, finder.knows)
-    if need_labels and choices["label"].column is None:
+    if need_labels and choices["label"].column is None and len(raw.frame):
         raise ColumnError(
             "No label column was found; the table has "
             f"{', '.join(map(str, raw.cells().columns))}. Name it with --label-column."
@@ -87,7 +87,7 @@ def load_pairs(
 def read_source(source: str, workspace: Path) -> RawTable:
     """Tell the kind of the source and read its cells. Raises DataError."""
     kind = _kind(source)
-    return READERS[kind](source, workspace)
+    return READERS[kind](source, workspace.resolve())
 
 
 def _read_sample(source: str, workspace: Path) -> RawTable:
@@ -229,6 +229,7 @@ def _record(row: dict[str, Any], facts: dict[Path, ImageFacts]) -> dict[str, Any
     return {
         "row": row["row"],
         "image": str(row["image"]) if row["image"] else None,
+        "file_name": row["named"],
         "text": row["text"],
         "label": row["label"],
         "split": row["split"],

@@ -6,6 +6,7 @@ nothing about columns or good rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def read_tables(
         rows = [*frame[ROW], *(f.row for f in findings if f.row)]
         count = max(rows, default=count)
         frame[FOLDER] = str(path.parent)
-        frame[FOLDER_SPLIT] = _split_of(path, root)
+        relative = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+        frame[FOLDER_SPLIT] = _split_of((*relative.parts[:-1], path.stem))
         frames.append(frame)
     merged = pd.concat(frames, ignore_index=True)
     return RawTable(merged.astype(object).where(merged.notna(), None), root, confined, findings)
@@ -120,13 +122,10 @@ def _about_unused(tables: list[Path], used: list[Path]) -> list[Finding]:
     return [Finding("ignored tables", "note", f"Tables not read: {', '.join(unused[:8])}.")]
 
 
-def _split_of(path: Path, root: Path) -> str | None:
-    """The split that a folder on the way, or the file's own name, stands for."""
-    relative = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    for part in (*relative.parts[:-1], path.stem):
-        if part.casefold() in SPLIT_WORDS:
-            return SPLIT_WORDS[part.casefold()]
-    return None
+def _split_of(names: Iterable[str]) -> str | None:
+    """The split that the first telling name of a folder or table stands for."""
+    known = (SPLIT_WORDS.get(name.casefold()) for name in names)
+    return next(filter(None, known), None)
 
 
 def _read_class_folders(pictures: list[Path], root: Path) -> pd.DataFrame:
@@ -141,7 +140,7 @@ def _read_class_folders(pictures: list[Path], root: Path) -> pd.DataFrame:
             {
                 ROW: number,
                 FOLDER: str(picture.parent),
-                FOLDER_SPLIT: _split_of(picture, root),
+                FOLDER_SPLIT: _split_of(folders),
                 "file_name": picture.name,
                 "text": text or None,
                 "label": named[-1] if named else None,

@@ -6,7 +6,9 @@ suspicious travels beside the rows as findings.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +21,11 @@ from mmapp.errors import DataError
 SPLITS = ("train", "validation", "test")
 
 # One row of PairTable.frame. `row` counts data rows of the source from 1; `image` is an absolute
-# path; `width` and `height` are pixels; absent values are None (never NaN).
-COLUMNS = ("row", "image", "text", "label", "split", "image_hash", "width", "height")
+# path and `file_name` what the source calls it; `width` and `height` are pixels; absent values are
+# None (never NaN).
+COLUMNS = (
+    "row", "image", "file_name", "text", "label", "split", "image_hash", "width", "height"
+)  # fmt: skip
 
 Severity = Literal["set aside", "warning", "note"]
 
@@ -61,6 +66,7 @@ class Pair:
     text: str | None
     label: str | None = None
     row: int = 0
+    file_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +121,9 @@ class PairTable:
         return len(self.frame)
 
     def __iter__(self) -> Iterator[Pair]:
-        records = zip(*(self.frame[c] for c in ("image", "text", "label", "row")), strict=True)
-        for image, text, label, row in records:
-            yield Pair(Path(image) if image else None, text, label, int(row))
+        fields = ("image", "text", "label", "row", "file_name")
+        for image, text, label, row, name in zip(*(self.frame[c] for c in fields), strict=True):
+            yield Pair(Path(image) if image else None, text, label, int(row), name)
 
     def part(self, split: str) -> PairTable:
         """The rows of one split, in table order. "all" gives every row."""
@@ -135,6 +141,12 @@ class PairTable:
 
     def with_findings(self, more: Iterable[Finding]) -> PairTable:
         return replace(self, findings=(*self.findings, *more))
+
+    def fingerprint(self) -> str:
+        """Hash of what the pairs say (texts, images' bytes, labels), whatever their order or place."""
+        content = self.frame[["image_hash", "text", "label"]].fillna("").astype(str)
+        rows = sorted("\0".join(row) for row in content.itertuples(index=False))
+        return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """The table in plain numbers and words, as `check --json` prints it."""
@@ -187,10 +199,10 @@ class PairTable:
 def plain(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with exactly COLUMNS, absent values as None and never as NaN."""
     frame = frame.reindex(columns=list(COLUMNS)).reset_index(drop=True)
-    texts = ["image", "text", "label", "image_hash"]
+    texts = ["image", "file_name", "text", "label", "image_hash"]
     as_objects = frame[texts].astype(object)
     frame[texts] = as_objects.where(as_objects.notna(), None)
-    frame["split"] = frame["split"].fillna("").astype(str)
+    frame["split"] = frame["split"].astype(object).fillna("").astype(str)
     sizes = ["row", "width", "height"]
     frame[sizes] = frame[sizes].fillna(0).astype("int64")
     return frame
@@ -198,6 +210,8 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _label_order(label: str) -> tuple[int, float, str]:
     try:
-        return (0, float(label), label)
+        number = float(label)
     except ValueError:
-        return (1, 0.0, label)
+        number = math.nan
+    # "nan" and "inf" are words here: not-a-number has no place in an order.
+    return (0, number, label) if math.isfinite(number) else (1, 0.0, label)

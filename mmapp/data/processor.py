@@ -22,7 +22,7 @@ from mmapp.data.images import to_rgb
 from mmapp.data.vocabulary import learn_wordpiece
 from mmapp.errors import CheckpointError, EncoderError
 from mmapp.settings import ModelSettings
-from mmapp.sources import Source, fetch
+from mmapp.sources import Source, fetch, first_line
 
 FILE = "preprocessor_config.json"
 
@@ -121,14 +121,15 @@ class FusionProcessor(PushToHubMixin):
         Raises:
             CheckpointError: preprocessor_config.json is missing or not one of ours.
         """
-        path = cached_file(str(name), FILE, **options)
         try:
+            path = cached_file(str(name), FILE, **options)
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             values.pop("processor_class")
             tokenizer = AutoTokenizer.from_pretrained(str(name), trust_remote_code=False, **options)
             return cls(tokenizer, **values)
-        except (ValueError, TypeError, KeyError) as error:
-            raise CheckpointError(f"{FILE} of {name} is not one of this app: {error}.") from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            message = f"{name} holds no processor of this app: {first_line(error)}"
+            raise CheckpointError(message) from error
 
 
 def build_processor(

@@ -57,7 +57,8 @@ def read_delimited(path: Path) -> Rows:
     csv.field_size_limit(MAX_CELL_BYTES)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
     try:
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if line]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        lines = [line for line in reader if line]
     except csv.Error as error:
         raise DataError(f"{path.name} is not a readable table: {error}.") from None
     if not lines:
@@ -73,14 +74,15 @@ def read_delimited(path: Path) -> Rows:
             )
             findings.append(Finding("unreadable row", "set aside", message, row=number))
         else:
-            records.append({ROW: number, **dict(zip(header, cells, strict=False))})
+            records.append({**dict(zip(header, cells, strict=False)), ROW: number})
     return _frame(records, header), findings
 
 
 def read_json_lines(path: Path) -> Rows:
     """One JSON object a line."""
     text, findings = _decode(path)
-    numbered = enumerate((line for line in text.splitlines() if line.strip()), start=1)
+    # Not splitlines(): it also cuts at U+2028 and its like, which JSON allows inside a text.
+    numbered = enumerate((line for line in text.split("\n") if line.strip()), start=1)
     records = []
     for number, line in numbered:
         try:
@@ -90,7 +92,7 @@ def read_json_lines(path: Path) -> Rows:
         else:
             problem = f"a JSON {type(record).__name__} where an object was expected"
         if isinstance(record, dict):
-            records.append({ROW: number, **_tidy(record)})
+            records.append({**_tidy(record), ROW: number})
         else:
             findings.append(Finding("unreadable row", "set aside", f"{problem}.", row=number))
     return _frame(records), findings
@@ -107,7 +109,7 @@ def read_json(path: Path) -> Rows:
         records = records.get("data")
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DataError(f"{path.name} should hold a list of objects, one a row.")
-    numbered = [{ROW: i, **_tidy(record)} for i, record in enumerate(records, start=1)]
+    numbered = [{**_tidy(record), ROW: i} for i, record in enumerate(records, start=1)]
     return _frame(numbered), findings
 
 
@@ -116,8 +118,10 @@ def read_parquet(path: Path) -> Rows:
         frame = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises many kinds on damaged files
         raise DataError(f"{path.name} is not a readable parquet file: {error}.") from None
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index()  # pandas hides a column that was its index when it was written
     records = frame.to_dict(orient="records")
-    numbered = [{ROW: i, **_tidy(record)} for i, record in enumerate(records, start=1)]
+    numbered = [{**_tidy(record), ROW: i} for i, record in enumerate(records, start=1)]
     return _frame(numbered, _header([str(column) for column in frame.columns])), []
 
 
@@ -196,5 +200,6 @@ def _cell(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, (list, dict, tuple)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value).strip() or None
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    # JSON can spell half a character ("\\ud800"), which no file and no tokenizer accepts.
+    return str(value).strip().encode("utf-8", "replace").decode() or None

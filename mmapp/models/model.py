@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -124,6 +124,11 @@ class FusionModel(PreTrainedModel):
             config.width, config.num_labels, config.dropout
         )
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **options: Any) -> FusionModel:
+        """As transformers', but weights come from safetensors only; a pickle is never opened."""
+        return super().from_pretrained(*args, **{**options, "use_safetensors": True})
 
     def _init_weights(self, module: nn.Module) -> None:
         if module is self.head.out:

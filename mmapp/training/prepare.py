@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +78,7 @@ def prepare(
     for name, choices, what in ((task, TASKS, "task"), (settings.fusion, FUSIONS, "fusion")):
         if name not in choices:
             raise SettingsError(f"There is no {what} {name!r}. Expected one of {', '.join(choices)}.")
+    identity = table.fingerprint()
     table = with_task(table, task)
     labels = label_set(table.labels(), task)
     _require_enough(table, labels)
@@ -92,7 +91,7 @@ def prepare(
     model.config.data_settings = DataSettings(
         **{name: getattr(settings, name) for name in DataSettings.model_fields}
     ).model_dump()
-    model.config.data_fingerprint = fingerprint(table)
+    model.config.data_fingerprint = identity
     return Prepared(model, processor, _loaders(table, labels, processor, settings, folder))
 
 
@@ -174,13 +173,6 @@ def _longest(config: object) -> int:
         "mpnet",
     )
     return positions - 2 if kin else positions
-
-
-def fingerprint(table: PairTable) -> str:
-    """Hash of what the pairs say (texts, images' bytes, labels), whatever their order or place."""
-    content = table.frame[["image_hash", "text", "label"]].astype(str)
-    rows = sorted("\0".join(row) for row in content.itertuples(index=False))
-    return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
 
 
 def _usual_side(table: PairTable) -> int:

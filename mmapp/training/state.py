@@ -97,13 +97,25 @@ class TrainingState:
             "loss_pairs": self._loss_pairs,
             "optimizer": {"groups": groups},
         }
-        return {name: t.detach().contiguous() for name, t in tensors.items()}, values
+        return _apart(tensors), values
 
 
 def changing(model: nn.Module) -> dict[str, torch.Tensor]:
     """The weights and running statistics that training can change."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return {name: t for name, t in model.state_dict().items() if name not in frozen}
+
+
+def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Contiguous tensors of which no two share memory, as safetensors wants them; tied weights do."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        value = tensor.detach().contiguous()
+        place = value.untyped_storage().data_ptr()
+        apart[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return apart
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,0 +1,227 @@
+"""What the verbs of the command line do, and what they say while they do it.
+
+Progress goes to stderr, results to stdout. Torch is imported only where a model is needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mmapp.data.ingest import load_pairs
+from mmapp.errors import RunError
+from mmapp.runs.run import Order, Run
+from mmapp.runs.stop import StopSignal
+from mmapp.settings import DataSettings, TrainSettings
+from mmapp.sources import absolute
+
+STOPPED_BY_USER = 130
+
+
+def run_training(data: str, output: Path, resume: bool, given: dict[str, Any]) -> int:
+    """Train in this process; gives the exit status."""
+    with StopSignal() as stop:
+        run = _open_or_create(data, output, resume, given)
+        say("loading libraries")
+        from mmapp.runs.worker import quiet_libraries, work
+
+        quiet_libraries()
+        status = run.status
+        if status != "done":
+            status = work(run, stop, narrate)
+    report = run.report()
+    if report is not None:
+        print(summary(report))
+    if run.has_checkpoint():
+        print(f"checkpoint: {run.checkpoint}")
+    if status == "stopped":
+        say(f"stopped and saved; go on with: train {data} --output {output} --resume")
+        return STOPPED_BY_USER
+    return 0
+
+
+def _open_or_create(data: str, output: Path, resume: bool, given: dict[str, Any]) -> Run:
+    """The run in `output`. Raises RunError when it is there and was not to be resumed."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        return _wait_for(output)
+    if resume and (output / "settings.json").is_file():
+        run = Run.open(output)
+        if given:
+            say(f"going on with the settings of {output}; the options given now are not used")
+        return run
+    settings = TrainSettings(**given)
+    settings = settings.replace(
+        text_encoder=absolute(settings.text_encoder),
+        image_encoder=absolute(settings.image_encoder),
+    )
+    where = str(Path(data).resolve()) if Path(data).exists() else data
+    return Run.create(output, Order(where, settings, Path(data).name))
+
+
+def _wait_for(output: Path) -> Run:
+    """Of many processes only the first creates the folder; the others wait until it is there."""
+    for _ in range(600):
+        if (output / "settings.json").is_file():
+            return Run.open(output)
+        time.sleep(0.1)
+    raise RunError(f"The first process did not create {output} within a minute.")
+
+
+def evaluate_data(
+    checkpoint: str, data: str, split: str, as_json: bool, given: dict[str, Any]
+) -> None:
+    """Score and print."""
+    from mmapp.inference.predictor import Predictor
+    from mmapp.inference.scoring import evaluate
+    from mmapp.runs.worker import quiet_libraries
+
+    quiet_libraries()
+    report = evaluate(
+        Predictor(checkpoint), data, split, overrides=given, progress=counter("scored")
+    )
+    for note in report["notes"]:
+        say(note)
+    print(as_text(report) if as_json else summary(report))
+
+
+def predict_one(checkpoint: str, text: str | None, image: Path | None, as_json: bool) -> None:
+    """Answer for one pair and print it."""
+    from mmapp.inference.predictor import Predictor
+    from mmapp.runs.worker import quiet_libraries
+
+    quiet_libraries()
+    answer = Predictor(checkpoint).predict(text, image)
+    if as_json:
+        print(as_text({"label": answer.label, "probabilities": answer.probabilities}))
+        return
+    for label, probability in answer.probabilities.items():
+        print(f"{probability:7.4f}  {label}")
+
+
+def predict_data(checkpoint: str, data: str, output: Path, given: dict[str, Any]) -> None:
+    """Answer for every row of the data, into a CSV."""
+    from mmapp.inference.predictor import Predictor, prediction_rows
+    from mmapp.runs.worker import quiet_libraries
+
+    quiet_libraries()
+    predictor = Predictor(checkpoint)
+    table = predictor.load_pairs(data, given, need_labels=False)
+    answers = predictor.predict_table(table, counter("answered")) if len(table) else []
+    rows = prediction_rows(table, answers, predictor.labels.names)
+    write_csv(output, rows)
+    say(f"{len(table)} of {len(rows)} rows answered")
+    print(output)
+
+
+def check_data(data: str, as_json: bool, given: dict[str, Any]) -> None:
+    """Print what would be used of the data and every finding."""
+    described = load_pairs(data, DataSettings(**given)).describe()
+    print(as_text(described) if as_json else in_words(described))
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Records of one shape or less as CSV, replaced whole; no cell can act as a formula."""
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["row"]
+    beside = path.with_name(f".{path.name}.writing")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with beside.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, columns, restval="")
+        writer.writerow({name: harmless(name) for name in columns})
+        writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
+    os.replace(beside, path)
+
+
+def harmless(cell: Any) -> Any:
+    """A text that a spreadsheet would run as a formula, made a plain text; numbers stay numbers."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def narrate(event: Any) -> None:
+    """One line for what is worth one."""
+    values = event.values
+    if event.kind == "started":
+        say(
+            f"{values['pairs']} training pairs, {values['learning']:,} of {values['parameters']:,} "
+            f"weights learn, {values['device']}, {values['precision']}"
+        )
+    elif event.kind == "encoded":
+        _overwrite(f"{values['modality']} features {values['done']}/{values['total']}")
+    elif event.kind == "step":
+        step, steps, left = values["step"], values["steps"], values["seconds_left"]
+        _overwrite(f"step {step}/{steps}, loss {values['loss']:.3f}, {left:.0f} s left")
+    elif event.kind == "evaluated":
+        best = ", best so far" if values.get("best") else ""
+        say(
+            f"epoch {values['epoch']}: training loss {values['train_loss']:.3f}, validation loss "
+            f"{values['loss']:.3f}, accuracy {values['accuracy']:.3f}{best}"
+        )
+    elif event.kind == "finished":
+        say(f"finished ({values['reason']}), best epoch {values['best_epoch']}")
+
+
+def summary(report: dict[str, Any]) -> str:
+    """A report in a few lines."""
+    if not report.get("n"):
+        return f"{report.get('split', '')}: no rows"
+    lines = [f"{report['split']}: {report['n']} pairs"]
+    for name in ("accuracy", "macro_f1", "balanced_accuracy", "log_loss"):
+        low, high = report["intervals"].get(name, (math.nan, math.nan))
+        interval = "" if math.isnan(low) else f"  (95 %: {low:.3f} – {high:.3f})"
+        lines.append(f"  {name:<18}{report[name]:.3f}{interval}")
+    majority = report["majority"]
+    lines.append(f"  always {majority['label']!r}: accuracy {majority['accuracy']:.3f}")
+    width = max(len(row["label"]) for row in report["per_class"])
+    lines.append(f"  {'label':<{width}}  precision  recall     f1  pairs")
+    for row in report["per_class"]:
+        lines.append(
+            f"  {row['label']:<{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  "
+            f"{row['f1']:5.3f}  {row['support']:5}"
+        )
+    return "\n".join(lines)
+
+
+def in_words(described: dict[str, Any]) -> str:
+    """`PairTable.describe()` for people."""
+    lines = [f"{described['used']} of {described['rows']} rows can be used."]
+    for role, choice in described["columns"].items():
+        lines.append(f"{role:>6}: {choice['column'] or '-'} ({choice['reason']})")
+    for name in ("classes", "splits"):
+        counts = ", ".join(f"{key or '-'} {n}" for key, n in described[name].items())
+        lines.append(f"{name}: {counts}")
+    for finding in described["findings"]:
+        where = f"row {finding['row']}: " if finding["row"] else ""
+        lines.append(f"[{finding['severity']}] {where}{finding['message']}")
+    return "\n".join(lines)
+
+
+def as_text(values: Any) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False)
+
+
+def say(message: str) -> None:
+    """A line of progress."""
+    start = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{start}mmapp: {message}", file=sys.stderr, flush=True)
+
+
+def _overwrite(message: str) -> None:
+    """Progress that replaces itself; a log file does not need every step."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{message}", end="", file=sys.stderr, flush=True)
+
+
+def counter(verb: str) -> Any:
+    """A progress callback: rows done."""
+    return lambda done: _overwrite(f"{verb} {done}")

@@ -1,0 +1,191 @@
+"""Predictor: a checkpoint -> answers for one pair or many. Knows no training and no page.
+
+It runs the same processor and the same forward as the report did, so the two cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mmapp.data.images import open_image
+from mmapp.data.ingest import load_pairs
+from mmapp.data.loading import PairDataset, PairLoader
+from mmapp.data.pairs import LabelSet, PairTable
+from mmapp.device import autocast, choose_precision, inference_device
+from mmapp.errors import ColumnError, DataError
+from mmapp.evaluation.outputs import Outputs, collect, forward_inputs, to_device
+from mmapp.settings import DataSettings
+from mmapp.storage.checkpoint import load_checkpoint
+
+Picture = Image.Image | str | Path
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer.
+
+    Attributes:
+        label: the most probable one.
+        probabilities: of every label, the most probable first; they sum to one.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+
+    @property
+    def confidence(self) -> float:
+        return self.probabilities[self.label]
+
+    @classmethod
+    def of(cls, row: np.ndarray, names: Sequence[str]) -> Prediction:
+        """From the probabilities [C] of one row."""
+        order = np.argsort(-row, kind="stable")
+        ranked = {names[i]: float(row[i]) for i in order}
+        return cls(next(iter(ranked)), ranked)
+
+
+class Predictor:
+    """A checkpoint, opened once.
+
+    Args:
+        checkpoint: a checkpoint or run folder, or the name of a shipped checkpoint.
+        device: where to compute; a GPU when there is one by default.
+
+    Raises:
+        CheckpointError: nothing usable there.
+    """
+
+    def __init__(self, checkpoint: str | Path, device: str | torch.device | None = None) -> None:
+        model, self.processor = load_checkpoint(checkpoint)
+        self.device = torch.device(device) if device else inference_device()
+        self.model = model.to(self.device)
+        parameters = sum(p.numel() for p in model.parameters())
+        # On a CPU answers stay in float32, the same whatever the batch.
+        on_gpu = self.device.type == "cuda"
+        self.precision = choose_precision("auto", parameters) if on_gpu else "fp32"
+
+    @property
+    def labels(self) -> LabelSet:
+        config = self.model.config
+        return LabelSet(tuple(config.id2label[i] for i in range(config.num_labels)))
+
+    @property
+    def task(self) -> str:
+        return self.model.config.task
+
+    def predict(self, text: str | None = None, image: Picture | None = None) -> Prediction:
+        """Answer for one pair; either half may be left out.
+
+        Raises:
+            DataError: both halves are absent, or the image cannot be opened.
+        """
+        return self.predict_many([text], [image])[0]
+
+    @torch.inference_mode()
+    def predict_many(
+        self, texts: Sequence[str | None], images: Sequence[Picture | None]
+    ) -> list[Prediction]:
+        """Answers for B pairs in one pass through the model, in order. Raises DataError."""
+        texts = [text.strip() or None if text else None for text in texts]
+        pictures = [self._picture(image) for image in images]
+        for text, picture in zip(texts, pictures, strict=True):
+            if text is None and picture is None:
+                raise DataError("Neither a text nor an image was given. Give at least one of them.")
+        batch: dict[str, Any] = self.processor(texts, pictures)
+        if bool(batch["present"].all()):
+            del batch["present"]
+        with autocast(self.device, self.precision):
+            logits = self.model(**forward_inputs(to_device(batch, self.device))).logits
+        rows = Outputs(logits.float().cpu().numpy(), None).probabilities()
+        return [Prediction.of(row, self.labels.names) for row in rows]
+
+    def predict_table(
+        self, table: PairTable, progress: Callable[[int], None] | None = None
+    ) -> list[Prediction]:
+        """Answers for every row of a table, in its order.
+
+        Args:
+            table: rows with a text, an image or both; labels are not looked at.
+            progress: called with the number of rows done.
+        """
+        rows = self.outputs(table, labels=None, progress=progress).probabilities()
+        return [Prediction.of(row, self.labels.names) for row in rows]
+
+    def load_pairs(
+        self, data: str | Path, overrides: dict[str, Any] | None = None, need_labels: bool = True
+    ) -> PairTable:
+        """Read data as training read its own: the same columns where they are there, the same deal.
+
+        Args:
+            data: anything `load_pairs` reads.
+            overrides: DataSettings that differ, such as a column's name.
+            need_labels: see `load_pairs`.
+
+        Raises:
+            DataError: nothing usable there.
+        """
+        trained_with, overrides = self.model.config.data_settings or {}, overrides or {}
+        try:
+            settings = DataSettings(**{**trained_with, **overrides})
+            return load_pairs(data, settings, need_labels=need_labels)
+        except ColumnError:
+            # Columns that training was told of may not exist here; then they are guessed again.
+            own = {k: v for k, v in trained_with.items() if not k.endswith("_column")}
+            return load_pairs(data, DataSettings(**{**own, **overrides}), need_labels=need_labels)
+
+    def outputs(
+        self,
+        table: PairTable,
+        labels: LabelSet | None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Outputs:
+        """Logits [N,C] of every row of a table, and its labels as numbers when `labels` is given."""
+        loader = PairLoader(PairDataset(table, self.processor, labels), BATCH)
+        return collect(
+            self.model, loader, device=self.device, precision=self.precision, progress=progress
+        )
+
+    def _picture(self, image: Picture | None) -> Image.Image | None:
+        if image is None or isinstance(image, Image.Image):
+            return image
+        try:
+            return open_image(Path(image), at_least=self.processor.image_size)
+        except DataError as error:
+            raise DataError(f"Image {image}: {error}.") from None
+
+
+def prediction_rows(
+    table: PairTable, predictions: Iterable[Prediction], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One record for every row the source had, in its order.
+
+    Usable rows carry label, confidence and the probability of every label; rows set aside carry
+    the reason in `error`.
+    """
+    records: dict[int, dict[str, Any]] = {}
+    for pair, prediction in zip(table, predictions, strict=True):
+        records[pair.row] = {
+            "row": pair.row,
+            "file_name": pair.file_name or "",
+            "text": pair.text or "",
+            "label": prediction.label,
+            "confidence": round(prediction.confidence, 6),
+            "given_label": pair.label or "",
+            "error": "",
+            **{f"p({name})": round(prediction.probabilities[name], 6) for name in names},
+        }
+    for finding in table.set_aside():
+        if finding.row is not None:
+            record = records.setdefault(finding.row, {"row": finding.row})
+            record.setdefault("file_name", finding.file or "")
+            record["error"] = finding.message
+    return [records[row] for row in sorted(records)]

@@ -1,0 +1,86 @@
+"""evaluate(...): a checkpoint against labelled data, on the split it may be judged by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmapp.data.labels import with_task
+from mmapp.data.pairs import SPLITS, LabelSet, PairTable
+from mmapp.errors import DataError, SettingsError
+from mmapp.evaluation.report import make_report
+from mmapp.inference.predictor import Predictor
+
+
+def evaluate(
+    checkpoint: str | Path | Predictor,
+    data: str | Path | PairTable,
+    split: str = "test",
+    *,
+    overrides: dict[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Score a checkpoint on labelled pairs.
+
+    The data's own split is used where it has one. Data that the checkpoint was trained on is dealt
+    again as training dealt it. Any other data without a split is used whole, for none of it was
+    learnt from; `notes` says so.
+
+    Args:
+        checkpoint: a checkpoint, or a Predictor that has it open.
+        data: anything `load_pairs` reads, or a table it gave.
+        split: train, validation, test, or all.
+        overrides: DataSettings that differ from the training's, such as a column name.
+        progress: called with the number of rows done.
+
+    Returns:
+        What `make_report` gives, with `notes`: sentences about what the figures rest on.
+
+    Raises:
+        SettingsError: no such split.
+        CheckpointError: nothing usable there.
+        DataError: no pair can be scored.
+    """
+    if split not in (*SPLITS, "all"):
+        raise SettingsError(f"There is no split {split!r}. Expected one of {', '.join(SPLITS)}, all.")
+    predictor = checkpoint if isinstance(checkpoint, Predictor) else Predictor(checkpoint)
+    table = data if isinstance(data, PairTable) else predictor.load_pairs(data, overrides)
+    part, notes = _rows(predictor, table, split)
+    scored, more = _known_labels(with_task(part, predictor.task), predictor.labels)
+    outputs = predictor.outputs(scored, predictor.labels, progress)
+    report = make_report(outputs, list(predictor.labels.names), split)
+    return {**report, "notes": [*notes, *more]}
+
+
+def _rows(predictor: Predictor, table: PairTable, split: str) -> tuple[PairTable, list[str]]:
+    """The rows to score, and a note when they are not simply the split that was asked for."""
+    same = table.fingerprint() == predictor.model.config.data_fingerprint
+    if split == "all" or table.own_split or same:
+        part = table.part(split)
+        if not len(part):
+            raise DataError(f"No row of {table.source} is in the {split} split. Try --split all.")
+        return part, []
+    note = (
+        f"{table.source} brings no split and is not the data this checkpoint was trained on, so "
+        f"all its {len(table)} pairs are scored. Were some of them trained on, the score flatters."
+    )
+    return table, [note]
+
+
+def _known_labels(table: PairTable, labels: LabelSet) -> tuple[PairTable, list[str]]:
+    """Rows whose label the model can give; the others cannot be scored, and are counted aloud."""
+    known = table.frame["label"].isin(labels.names)
+    if known.all():
+        return table, []
+    unknown = Counter(table.frame.loc[~known, "label"])
+    named = ", ".join(f"{label!r} × {count}" for label, count in unknown.most_common(8))
+    if not known.any():
+        raise DataError(
+            f"None of the labels is one this checkpoint gives. Found: {named}. "
+            f"It gives: {', '.join(labels.names[:20])}."
+        )
+    note = f"{int((~known).sum())} rows have labels this checkpoint does not give: {named}. Left out."
+    return replace(table, frame=table.frame[known].reset_index(drop=True)), [note]

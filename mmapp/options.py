@@ -1,0 +1,77 @@
+"""A settings class -> options of a command. Knows typer, and no verb."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from mmapp.settings import Settings
+
+Given = dict[str, Any]  # only what the user wrote; everything else keeps its default
+
+
+def settings_options(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option for every field of `kind`; it receives those written as `given`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.name != "given"]
+        options = [_option(name, field) for name, field in kind.model_fields.items()]
+
+        @functools.wraps(command)
+        def with_options(**values: Any) -> None:
+            written = {o.name: values.pop(o.name) for o in options}
+            command(**values, given={k: v for k, v in written.items() if v is not None})
+
+        with_options.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *options]]
+        )
+        with_options.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
+        return with_options
+
+    return decorate
+
+
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    """`--field-name`; its help ends with the default, the unit and the bounds."""
+    option = typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=f"{field.description} {_remarks(field)}".strip(),
+        metavar=_metavar(field),
+        show_default=False,
+        rich_help_panel="Settings",
+    )
+    annotation = Annotated[_plain_type(field.annotation) | None, option]  # type: ignore[operator]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
+
+
+def _plain_type(annotation: Any) -> type:
+    """What the command line converts to; settings check the rest."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    return str if get_origin(annotation) is Literal else annotation
+
+
+def _metavar(field: FieldInfo) -> str | None:
+    """The names to choose from, where the field's type lists them."""
+    if get_origin(field.annotation) is Literal:
+        return "|".join(get_args(field.annotation))
+    return None
+
+
+def _remarks(field: FieldInfo) -> str:
+    extra: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]
+    parts = []
+    if field.default is not None:
+        parts.append(f"default {field.default} {extra['unit']}".strip())
+    if extra["high"] is not None:
+        parts.append(f"{extra['low']:g} to {extra['high']:g}")
+    return f"[{'; '.join(parts)}]" if parts else ""

@@ -1,0 +1,237 @@
+"""A run's folder: its orders, state and events; reading it, and the worker's side of writing it.
+
+    settings.json    what to do: data, settings, equal command line
+    pairs.parquet    the rows used, with split and findings
+    state.json       status, times, step, owner
+    events.jsonl     one JSON object a line
+    log.txt          everything the worker printed
+    resume/          full state of the last snapshot
+    checkpoint/      the result, renamed into place last
+    report.json      the evaluation
+    lock             held by the worker as long as it lives
+
+Imports no torch: the page reads runs, and the page must open fast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mmapp.errors import RunError
+from mmapp.settings import TrainSettings
+
+# queued | running | stopping | done | stopped | failed | interrupted
+AT_WORK = ("running", "stopping")
+OVER = ("done", "stopped", "failed", "interrupted")
+RESUMABLE = ("stopped", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a run is asked to do: everything needed to do it again.
+
+    Attributes:
+        data: what `load_pairs` is given.
+        settings: every knob.
+        title: how the user knows the data, when `data` is a path of the app's own.
+    """
+
+    data: str
+    settings: TrainSettings
+    title: str = ""
+
+    def command(self, output: str) -> str:
+        """The command line that does the same."""
+        words = ["python", "-m", "mmapp", "train", self.data, "--output", output]
+        usual = TrainSettings().model_dump()
+        for name, value in self.settings.model_dump().items():
+            if value != usual[name]:
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        return shlex.join(words)
+
+
+class Run:
+    """One run folder. Reading never fails half-way through a write: files are replaced whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.log = self.folder / "log.txt"
+        self.pairs = self.folder / "pairs.parquet"
+        self.checkpoint = self.folder / "checkpoint"
+        self.resume = self.folder / "resume"
+        self._events = self.folder / "events.jsonl"
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @classmethod
+    def create(cls, folder: Path, order: Order) -> Run:
+        """A new run, queued.
+
+        Raises RunError when something is there already; a run that failed before its first step
+        left nothing of worth and gives way.
+        """
+        if _never_began(folder):
+            shutil.rmtree(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(
+                f"{folder} exists already and is not overwritten. Name another folder, or add "
+                "--resume to go on with the run in it."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        run = cls(folder)
+        orders = {
+            "data": order.data,
+            "title": order.title,
+            "settings": order.settings.model_dump(),
+            "command": order.command(str(folder)),
+        }
+        _write_json(folder / "settings.json", orders)
+        run.write_state(status="queued", created=time.time())
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """An existing run. Raises RunError when the folder holds none."""
+        if not (Path(folder) / "settings.json").is_file():
+            raise RunError(f"{folder} holds no run: settings.json is missing.")
+        return cls(folder)
+
+    def order(self) -> Order:
+        """What the run was asked to do. Raises RunError or SettingsError."""
+        values = _read_json(self.folder / "settings.json")
+        try:
+            settings = TrainSettings(**values["settings"])
+            return Order(values["data"], settings, values.get("title", ""))
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self.folder}/settings.json is not one of this app: {error}.") from error
+
+    def state(self) -> dict[str, Any]:
+        """state.json, but a run that claims to be at work without a living worker is interrupted."""
+        state = _read_json(self.folder / "state.json")
+        if state["status"] in AT_WORK and not self.alive():
+            # Its last act may have come between the two reads.
+            state = _read_json(self.folder / "state.json")
+            if state["status"] in AT_WORK:
+                state["status"] = "interrupted"
+        return state
+
+    @property
+    def status(self) -> str:
+        return self.state()["status"]
+
+    def alive(self) -> bool:
+        """Is a worker at work? It holds the lock, and the system frees the lock when it dies."""
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def claim(self) -> FileLock:
+        """The worker's own lock, held until it is released. Raises RunError when another has it."""
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=2)
+        except Timeout:
+            raise RunError(f"{self.folder} is being worked on by another process.") from None
+        return lock
+
+    def write_state(self, **changes: Any) -> None:
+        """Merge the changes into state.json."""
+        path = self.folder / "state.json"
+        state = _read_json(path) if path.exists() else {}
+        state |= changes | {"updated": time.time()}
+        _write_json(path, state)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one event; a reader sees it whole or not at all."""
+        with self._events.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """The events that stand: what a resumed run did again counts once."""
+        return settled(self._lines())
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self._events.exists():
+            return
+        for line in self._events.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue  # the torn last line of a killed worker; the step was done again or lost
+
+    def report(self) -> dict[str, Any] | None:
+        """report.json, once there is one."""
+        path = self.folder / "report.json"
+        return _read_json(path) if path.exists() else None
+
+    def write_report(self, report: dict[str, Any]) -> None:
+        _write_json(self.folder / "report.json", report)
+
+    def has_checkpoint(self) -> bool:
+        return (self.checkpoint / "config.json").is_file()
+
+    def owner(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "host": socket.gethostname()}
+
+
+def settled(records: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events without the steps that a resumed run took again.
+
+    A "started" event names the step it goes on from; steps and evaluations after it were lost with
+    the process that took them.
+    """
+    kept: list[dict[str, Any]] = []
+    for record in records:
+        if record.get("event") == "started":
+            begin = record.get("step", 0)
+            kept = [r for r in kept if r["event"] not in ("step", "evaluated") or r["step"] <= begin]
+        kept.append(record)
+    return kept
+
+
+def _never_began(folder: Path) -> bool:
+    if not (folder / "settings.json").is_file():
+        return False
+    run = Run(folder)
+    return run.status == "failed" and not any(e["event"] == "started" for e in run.events())
+
+
+def list_runs(folder: Path) -> list[Run]:
+    """The runs below a folder, the newest first."""
+    found = [Run(path.parent) for path in folder.glob("*/settings.json")]
+    return sorted(found, key=lambda run: _created(run), reverse=True)
+
+
+def _created(run: Run) -> float:
+    return (run.folder / "settings.json").stat().st_mtime
+
+
+def _write_json(path: Path, values: Any) -> None:
+    """Replace a file whole."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from error

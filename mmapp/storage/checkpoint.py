@@ -1,0 +1,168 @@
+"""One self-describing folder: written beside its place and renamed, read without trust.
+
+    config.json             FusionConfig, labels included
+    model.safetensors       all weights
+    tokenizer files, preprocessor_config.json
+    metrics.json            the report on the test split
+    history.jsonl           one line an epoch
+    settings.json           every knob, and the command that does it again
+    README.md               the model card
+
+Knows no run and no Hub. What is read back is never executed and never unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmapp.data.processor import FusionProcessor
+from mmapp.errors import CheckpointError
+from mmapp.models.configuration import FORMAT_VERSION, FusionConfig
+from mmapp.models.model import FusionModel
+from mmapp.sources import first_line, public_name
+from mmapp.storage.card import write_card
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+MAX_CONFIG_BYTES = 4 * 2**20
+
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about a model besides its weights; everything a card may say.
+
+    Attributes:
+        report: of the test split, as `make_report` gives it.
+        history: values of the "evaluated" events, one an epoch.
+        settings: every knob, plain values.
+        command: the command line that trains it again.
+        data: `PairTable.describe()` of the training data, findings left out.
+        timing: seconds it took, pairs a second, device.
+    """
+
+    report: dict[str, Any]
+    history: list[dict[str, Any]]
+    settings: dict[str, Any]
+    command: str
+    data: dict[str, Any]
+    timing: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    folder: Path, model: FusionModel, processor: FusionProcessor, facts: Facts
+) -> None:
+    """Write the folder beside its place and rename it; an earlier one is replaced as a whole."""
+    beside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    config = model.config
+    config.text_encoder = public_name(config.text_encoder)
+    config.image_encoder = public_name(config.image_encoder)
+    model.save_pretrained(beside)
+    processor.save_pretrained(beside)
+    _write_json(beside / "metrics.json", facts.report)
+    _write_json(beside / "settings.json", {"settings": facts.settings, "command": facts.command})
+    lines = "".join(json.dumps(values) + "\n" for values in facts.history)
+    (beside / "history.jsonl").write_text(lines, encoding="utf-8")
+    card = write_card(config, processor, facts)
+    (beside / "README.md").write_text(card, encoding="utf-8")
+    put_in_place(beside, folder)
+
+
+def put_in_place(written: Path, folder: Path) -> None:
+    """Rename a finished folder to its name; what stood there before goes last."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    os.replace(written, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def find_checkpoint(name: str | Path) -> Path:
+    """The folder a user means: a run folder, a checkpoint folder, or the name of a shipped one.
+
+    Raises:
+        CheckpointError: there is nothing of that name, or it holds no checkpoint.
+    """
+    given = Path(name)
+    for folder in (given / "checkpoint", given, SHIPPED / given):
+        if (folder / "config.json").is_file():
+            return folder
+    shipped = sorted(path.name for path in SHIPPED.glob("*") if (path / "config.json").is_file())
+    known = f" Shipped ones: {', '.join(shipped)}." if shipped else ""
+    if given.is_dir():
+        raise CheckpointError(
+            f"{name} holds no checkpoint. Expected config.json in it or in its folder checkpoint; "
+            f"a run has one once it has finished or was stopped.{known}"
+        )
+    raise CheckpointError(f"There is no checkpoint {name}. Expected a folder or a shipped name.{known}")
+
+
+def load_checkpoint(name: str | Path) -> tuple[FusionModel, FusionProcessor]:
+    """Open a checkpoint: the model in evaluation mode, in float32, and its processor.
+
+    Raises:
+        CheckpointError: not a checkpoint of this app, damaged, or not trustworthy.
+    """
+    folder = find_checkpoint(name)
+    check_folder(folder)
+    try:
+        model = FusionModel.from_pretrained(folder, local_files_only=True)
+        processor = FusionProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"{folder} could not be opened: {first_line(error)}") from error
+    vocabulary = getattr(model.config.text_config, "vocab_size", None)
+    if vocabulary and len(processor.tokenizer) > vocabulary:
+        raise CheckpointError(
+            f"The tokenizer in {folder} has {len(processor.tokenizer)} pieces, but the model knows "
+            f"{vocabulary}. The folder mixes files of two checkpoints."
+        )
+    return model.eval(), processor
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what is not ours before any library opens it.
+
+    Raises:
+        CheckpointError: a file is missing, config.json is not ours, asks for code, or is of a
+            format newer than this app.
+    """
+    values = read_json(folder / "config.json")
+    if values.get("model_type") != FusionConfig.model_type:
+        raise CheckpointError(
+            f"{folder} holds a {values.get('model_type') or 'model of unknown type'}, "
+            f"not a checkpoint of this app. As an encoder it may serve: give it to train."
+        )
+    if "auto_map" in json.dumps(values):
+        raise CheckpointError(f"{folder} asks to run code that it brings. Such folders are not opened.")
+    version = values.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} is of format {version}; this app reads up to {FORMAT_VERSION}. Update the app."
+        )
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise CheckpointError(f"{folder} has no model.safetensors; other weight files are not read.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of unknown manners. Raises CheckpointError."""
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise CheckpointError(f"{path} is larger than {MAX_CONFIG_BYTES // 2**20} MB.")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {first_line(error)}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object.")
+    return values
+
+
+def _write_json(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
