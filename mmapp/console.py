@@ -5,7 +5,6 @@ Progress goes to stderr, results to stdout. Torch is imported only where a model
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -34,6 +33,7 @@ def run_training(data: str, output: Path, resume: bool, given: dict[str, Any]) -
         quiet_libraries()
         status = run.status
         if status != "done":
+            run.write_state(status="queued", message=None)
             status = work(run, stop, narrate)
     report = run.report()
     if report is not None:
@@ -106,16 +106,15 @@ def predict_one(checkpoint: str, text: str | None, image: Path | None, as_json: 
 
 def predict_data(checkpoint: str, data: str, output: Path, given: dict[str, Any]) -> None:
     """Answer for every row of the data, into a CSV."""
-    from mmapp.inference.predictor import Predictor, prediction_rows
+    from mmapp.inference.answers import answer_table
+    from mmapp.inference.predictor import Predictor
     from mmapp.runs.worker import quiet_libraries
 
     quiet_libraries()
-    predictor = Predictor(checkpoint)
-    table = predictor.load_pairs(data, given, need_labels=False)
-    answers = predictor.predict_table(table, counter("answered")) if len(table) else []
-    rows = prediction_rows(table, answers, predictor.labels.names)
-    write_csv(output, rows)
-    say(f"{len(table)} of {len(rows)} rows answered")
+    answered, rows = answer_table(
+        Predictor(checkpoint), data, output, overrides=given, progress=counter("answered")
+    )
+    say(f"{answered} of {rows} rows answered")
     print(output)
 
 
@@ -123,29 +122,6 @@ def check_data(data: str, as_json: bool, given: dict[str, Any]) -> None:
     """Print what would be used of the data and every finding."""
     described = load_pairs(data, DataSettings(**given)).describe()
     print(as_text(described) if as_json else in_words(described))
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Records of one shape or less as CSV, replaced whole; no cell can act as a formula."""
-    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["row"]
-    beside = path.with_name(f".{path.name}.writing")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with beside.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, columns, restval="")
-        writer.writerow({name: harmless(name) for name in columns})
-        writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
-    os.replace(beside, path)
-
-
-def harmless(cell: Any) -> Any:
-    """A text that a spreadsheet would run as a formula, made a plain text; numbers stay numbers."""
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
-    return cell
 
 
 def narrate(event: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from mmapp.settings import Settings
+from mmapp.settings import Settings, choices_of
 
 Given = dict[str, Any]  # only what the user wrote; everything else keeps its default
 
@@ -61,10 +61,9 @@ def _plain_type(annotation: Any) -> type:
 
 
 def _metavar(field: FieldInfo) -> str | None:
-    """The names to choose from, where the field's type lists them."""
-    if get_origin(field.annotation) is Literal:
-        return "|".join(get_args(field.annotation))
-    return None
+    """The names to choose from, where no other name will do."""
+    extra: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]
+    return None if extra["suggest"] else "|".join(choices_of(field)) or None
 
 
 def _remarks(field: FieldInfo) -> str:
@@ -74,4 +73,4 @@ def _remarks(field: FieldInfo) -> str:
         parts.append(f"default {field.default} {extra['unit']}".strip())
     if extra["high"] is not None:
         parts.append(f"{extra['low']:g} to {extra['high']:g}")
-    return f"[{'; '.join(parts)}]" if parts else ""
+    return f"({'; '.join(parts)})" if parts else ""

@@ -7,9 +7,13 @@ model floors ask for, so a function says by its parameter which knobs it can see
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from mmapp.errors import SettingsError
 
@@ -22,10 +26,25 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     table: str | None = None,
+    prefix: str = "",
+    suggest: tuple[str, ...] = (),
 ) -> Any:
-    """One knob. `unit` is shown beside the number; `table` names the dict whose keys are the choices
-    ("module:NAME"), for choices that live beside the classes they choose."""
-    extra = {"unit": unit, "table": table, "low": low, "high": high}
+    """One knob.
+
+    Args:
+        default: its value when nobody says otherwise; None means "found out from the data".
+        help: one or two sentences for the person who may turn it.
+        unit: shown beside the number.
+        low: least value allowed.
+        high: largest value allowed.
+        table: "module:NAME" of the dict whose keys, behind `prefix`, are the choices; they live
+            beside the classes they choose.
+        prefix: see `table`.
+        suggest: further good values of a knob that takes any name.
+    """
+    extra = {
+        "unit": unit, "table": table, "prefix": prefix, "suggest": suggest, "low": low, "high": high,
+    }  # fmt: skip
     return Field(default, description=help, ge=low, le=high, json_schema_extra=extra)
 
 
@@ -41,7 +60,7 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise SettingsError(_sentences(error)) from None
 
-    def replace(self, **changes: Any) -> Settings:
+    def replace(self, **changes: Any) -> Self:
         """A checked copy with some values changed. Raises SettingsError."""
         return type(self)(**{**self.model_dump(), **changes})
 
@@ -88,11 +107,17 @@ class ModelSettings(Settings):
         "scratch:bert",
         "A Hugging Face id or local folder (BERT, RoBERTa, MiniLM ...), or scratch:bert to learn "
         "words and weights from your own texts.",
+        table="mmapp.models.scratch:TEXT",
+        prefix="scratch:",
+        suggest=("bert-base-uncased", "sentence-transformers/all-MiniLM-L6-v2"),
     )
     image_encoder: str = setting(
         "scratch:cnn",
         "A Hugging Face id or local folder (ViT, DINOv2, ResNet ...), torchvision:NAME, "
         "scratch:cnn or scratch:resnet.",
+        table="mmapp.models.scratch:IMAGE",
+        prefix="scratch:",
+        suggest=("torchvision:resnet50", "google/vit-base-patch16-224-in21k"),
     )
     fusion: str = setting(
         "attention",
@@ -180,6 +205,50 @@ class TrainSettings(DataSettings, ModelSettings):
                 f"{self.test_fraction} leave less than a fifth of the pairs to learn from"
             )
         return self
+
+
+# Plain names for sensible wholes; the page offers them before the single knobs.
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {},
+    "classic": {
+        "text_encoder": "bert-base-uncased",
+        "image_encoder": "torchvision:resnet50",
+        "tuning": "head",
+    },
+    "strong": {
+        "text_encoder": "bert-base-uncased",
+        "image_encoder": "torchvision:resnet50",
+        "epochs": 4,
+        "batch_size": 32,
+        "patience": 2,
+    },
+}
+
+
+def choices_of(field: FieldInfo) -> list[str]:
+    """The values a field may take, or suggests; empty for numbers and free text."""
+    if get_origin(field.annotation) is Literal:
+        return list(get_args(field.annotation))
+    extra: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]
+    if not extra["table"]:
+        return []
+    module, _, name = extra["table"].partition(":")
+    keys = [f"{extra['prefix']}{key}" for key in _table_keys(module, name)]
+    auto = ["auto"] if field.default == "auto" else []
+    return [*auto, *keys, *extra["suggest"]]
+
+
+@cache
+def _table_keys(module: str, name: str) -> list[str]:
+    """The keys of a dict written out in a module, read from its text: importing it would import
+    torch, and the page is to open before that."""
+    root = Path(__file__).resolve().parents[1]
+    source = root.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return [ast.literal_eval(key) for key in node.value.keys]  # type: ignore[attr-defined]
+    raise LookupError(f"{module} has no table {name}")
 
 
 def _sentences(error: ValidationError) -> str:

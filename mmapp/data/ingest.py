@@ -101,12 +101,22 @@ def _read_zip(source: str, workspace: Path) -> RawTable:
 
 
 def _read_folder(source: str, workspace: Path) -> RawTable:
-    return read_folder(Path(source).resolve())
+    path = Path(source).resolve()
+    return read_folder(path, confined=_is_upload(path))
 
 
 def _read_table(source: str, workspace: Path) -> RawTable:
     path = Path(source).resolve()
-    return read_tables([path], path.parent)
+    return read_tables([path], path.parent, confined=_is_upload(path))
+
+
+def uploads() -> Path:
+    """Where the page keeps what visitors gave it. Tables below it may name no file outside."""
+    return home().resolve() / "uploads"
+
+
+def _is_upload(path: Path) -> bool:
+    return path.is_relative_to(uploads())
 
 
 READERS: dict[str, Callable[[str, Path], RawTable]] = {

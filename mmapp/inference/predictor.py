@@ -5,7 +5,7 @@ It runs the same processor and the same forward as the report did, so the two ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,31 +161,3 @@ class Predictor:
             return open_image(Path(image), at_least=self.processor.image_size)
         except DataError as error:
             raise DataError(f"Image {image}: {error}.") from None
-
-
-def prediction_rows(
-    table: PairTable, predictions: Iterable[Prediction], names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """One record for every row the source had, in its order.
-
-    Usable rows carry label, confidence and the probability of every label; rows set aside carry
-    the reason in `error`.
-    """
-    records: dict[int, dict[str, Any]] = {}
-    for pair, prediction in zip(table, predictions, strict=True):
-        records[pair.row] = {
-            "row": pair.row,
-            "file_name": pair.file_name or "",
-            "text": pair.text or "",
-            "label": prediction.label,
-            "confidence": round(prediction.confidence, 6),
-            "given_label": pair.label or "",
-            "error": "",
-            **{f"p({name})": round(prediction.probabilities[name], 6) for name in names},
-        }
-    for finding in table.set_aside():
-        if finding.row is not None:
-            record = records.setdefault(finding.row, {"row": finding.row})
-            record.setdefault("file_name", finding.file or "")
-            record["error"] = finding.message
-    return [records[row] for row in sorted(records)]

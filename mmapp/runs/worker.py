@@ -1,7 +1,7 @@
 """The worker: orders -> pairs -> model -> loop -> report -> checkpoint. The only writer of a run.
 
-`python -m mmapp.runs.worker FOLDER` is the queue's child process; the command line's `train` does
-the same work in its own process. Stopping is a signal (SIGTERM or Ctrl-C) and takes effect at the
+`python -m mmapp.runs.worker` is the queue's child process; the command line's `train` does the same
+work in its own process. Stopping is a signal (SIGTERM or Ctrl-C) and takes effect at the
 next step boundary.
 """
 
@@ -67,6 +67,8 @@ def work(run: Run, should_stop: Callable[[], bool], tell: Tell = lambda event: N
     if not PartialState().is_main_process:
         return _Worker(run, should_stop, tell, writes=False).work()
     with run.claim(), _logging_to(run.log):
+        if run.status != "queued":
+            return run.status  # cancelled while it waited
         try:
             return _Worker(run, should_stop, tell).work()
         except Exception as error:
@@ -263,11 +265,18 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", module="torch.utils.data")
 
 
-def main(folder: str) -> int:
-    """The queue's child process."""
+def main(arguments: list[str]) -> int:
+    """The queue's child: the run's folder is an argument, or a line on standard input once there is
+    a run to do; the libraries are loaded by then."""
     quiet_libraries()
     os.nice(5)  # the page answers first
+    folder = arguments[0] if arguments else sys.stdin.readline().strip()
+    if not folder:
+        return 0
     run = Run.open(Path(folder))
+    output = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, sys.stdout.fileno())
+    os.dup2(output, sys.stderr.fileno())
     with StopSignal() as stop:
         try:
             work(run, stop)
@@ -277,4 +286,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,167 @@
+"""Who runs next: starts, watches and stops the workers. One worker a machine; the others wait.
+
+A worker is a child process in a session of its own, so that it outlives the server; its output goes
+to the run's log, never to a pipe. The next worker is started ahead of need and waits with its
+libraries loaded, so that a run begins at once. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from mmapp.errors import RunError
+from mmapp.runs.run import AT_WORK, RESUMABLE, Order, Run, list_runs
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.3
+WORKER = "mmapp.runs.worker"
+ORPHANED = "The server stopped while this run was at work. Resume goes on from its last snapshot."
+
+
+class RunQueue:
+    """The runs below one folder, and the one worker that does them in order.
+
+    Args:
+        folder: holds one folder a run; created when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._warm: subprocess.Popen[bytes] | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._run: Run | None = None
+        self._many = len(_gpus()) > 1
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="run queue", daemon=True)
+
+    def open(self) -> RunQueue:
+        """Mark orphans of an earlier server, take up waiting runs, and begin to watch."""
+        for run in list_runs(self.folder):
+            state = run.state()
+            if state["status"] == "interrupted" and not state.get("message"):
+                run.write_state(status="interrupted", message=ORPHANED, owner=None)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop watching and dismiss the waiting worker; a run at work goes on."""
+        self._closing.set()
+        self._thread.join()
+        if self._warm is not None:
+            self._warm.kill()
+            self._warm.wait()
+
+    def submit(self, order: Order) -> Run:
+        """Put a new run at the end of the queue."""
+        identity = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+        return Run.create(self.folder / identity, order)
+
+    def find(self, identity: str) -> Run | None:
+        """The run of that name, or None; what is not a plain name finds nothing."""
+        if not identity or Path(identity).name != identity:
+            return None
+        folder = self.folder / identity
+        return Run(folder) if (folder / "settings.json").is_file() else None
+
+    def resume(self, run: Run) -> None:
+        """Queue a run again that ended early. Raises RunError when it did not."""
+        if run.status not in RESUMABLE:
+            raise RunError(f"This run is {run.status}; only a run that ended early can be resumed.")
+        run.write_state(status="queued", created=time.time(), message=None)
+
+    def stop(self, run: Run) -> None:
+        """A queued run is cancelled; one at work stops after its step and saves."""
+        with self._lock:
+            state = run.state()
+            if state["status"] == "queued":
+                run.write_state(status="stopped", ended=time.time())
+                return
+        owner = state.get("owner") or {}
+        if state["status"] in AT_WORK and owner.get("pid"):
+            try:
+                os.kill(owner["pid"], signal.SIGTERM)
+            except ProcessLookupError:
+                log.info("Run %s ended before it could be stopped.", run.id)
+
+    def waiting(self) -> list[Run]:
+        """Queued runs, the next one first."""
+        queued = [(run.state(), run) for run in list_runs(self.folder)]
+        queued = [(state, run) for state, run in queued if state["status"] == "queued"]
+        return [run for _, run in sorted(queued, key=lambda pair: pair[0]["created"])]
+
+    def place(self, run: Run) -> int:
+        """How many runs come before this one; 0 when it is next."""
+        order = [other.id for other in self.waiting()]
+        return order.index(run.id) if run.id in order else 0
+
+    def _watch(self) -> None:
+        while not self._closing.wait(TICK_SECONDS):
+            try:
+                self._tick()
+            except Exception:
+                log.exception("The run queue stumbled; it goes on.")
+
+    def _tick(self) -> None:
+        if self._child is not None:
+            if self._child.poll() is None:
+                return
+            self._bury(self._child.returncode)
+        if not self._many and (self._warm is None or self._warm.poll() is not None):
+            self._warm = _spawn([sys.executable, "-m", WORKER])
+        if any(run.status in AT_WORK for run in list_runs(self.folder)):
+            return  # a worker of an earlier server is still busy
+        with self._lock:
+            for run in self.waiting()[:1]:
+                self._start(run)
+
+    def _start(self, run: Run) -> None:
+        """Hand the run to the waiting worker, or to one process a device where there are many."""
+        folder = str(run.folder.resolve())
+        if self._many:
+            launch = [sys.executable, "-m", "accelerate.commands.launch", "-m", WORKER, folder]
+            self._child, self._run = _spawn(launch), run
+        elif self._warm is not None and self._warm.stdin is not None:
+            self._warm.stdin.write(f"{folder}\n".encode())
+            self._warm.stdin.close()
+            self._child, self._warm, self._run = self._warm, None, run
+
+    def _bury(self, code: int) -> None:
+        """A worker has ended; if it could not say how, say it for it."""
+        run, self._child, self._run = self._run, None, None
+        if run is None or run.status in ("done", "stopped", "failed"):
+            return
+        message = f"The worker ended without a word (status {code}). Resume goes on from its snapshot."
+        run.write_state(status="interrupted", message=message, ended=time.time(), owner=None)
+
+
+def _spawn(command: list[str]) -> subprocess.Popen[bytes]:
+    """A child that finds this package; it turns its own output into the run's log."""
+    root = Path(__file__).resolve().parents[2]
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+
+
+def _gpus() -> list[str]:
+    """The GPUs this process may use, found without torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip()]
+    return [path.name for path in Path("/proc/driver/nvidia/gpus").glob("*")]

@@ -1,0 +1,74 @@
+"""The checkpoints a visitor can choose from, and the few that are open. Imports torch when asked."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmapp.errors import CheckpointError
+from mmapp.runs.queue import RunQueue
+from mmapp.runs.run import Run, list_runs
+from mmapp.ui import words
+
+if TYPE_CHECKING:
+    from mmapp.inference.predictor import Predictor
+
+BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
+OPEN_AT_ONCE = 3
+
+
+class Shelf:
+    """Bundled checkpoints and those of finished runs, by a short key: a folder's own name."""
+
+    def __init__(self, queue: RunQueue) -> None:
+        self.queue = queue
+        self._open: OrderedDict[Path, tuple[float, Predictor]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def choices(self) -> list[tuple[str, str]]:
+        """(what the visitor reads, key), the newest run first, then the bundled ones."""
+        runs = [run for run in list_runs(self.queue.folder) if run.has_checkpoint()]
+        bundled = sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
+        return [
+            *((run_title(run), run.id) for run in runs),
+            *((words.BUNDLED.format(name=name), name) for name in bundled),
+        ]
+
+    def first(self) -> str | None:
+        """The key of the bundled checkpoint."""
+        bundled = sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
+        return bundled[0] if bundled else None
+
+    def folder(self, key: str | None) -> Path:
+        """The checkpoint's folder. Raises CheckpointError for a key that is not on the shelf."""
+        run = self.queue.find(key or "")
+        if run is not None and run.has_checkpoint():
+            return run.checkpoint
+        if key and Path(key).name == key and (BUNDLED / key / "config.json").is_file():
+            return BUNDLED / key
+        raise CheckpointError(words.NO_MODEL)
+
+    def open(self, key: str | None) -> Predictor:
+        """The checkpoint, opened; the last few stay open."""
+        from mmapp.inference.predictor import Predictor
+
+        folder = self.folder(key)
+        written = (folder / "config.json").stat().st_mtime
+        with self._lock:
+            held = self._open.pop(folder, None)
+            if held is None or held[0] != written:
+                held = (written, Predictor(folder))
+            self._open[folder] = held
+            while len(self._open) > OPEN_AT_ONCE:
+                self._open.popitem(last=False)
+            return held[1]
+
+
+def run_title(run: Run) -> str:
+    """How a run is named in lists: data, fusion, tuning, when."""
+    order = run.order()
+    when = run.id[:13].replace("-", " ")
+    settings = order.settings
+    return f"{order.title or order.data} · {settings.fusion} · {settings.tuning} · {when}"

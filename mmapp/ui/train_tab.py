@@ -1,0 +1,158 @@
+"""The third tab: choose how, start, watch, stop, resume. Reads runs; the queue's workers write them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from mmapp.runs.queue import RunQueue
+from mmapp.runs.run import OVER, RESUMABLE, Order, Run
+from mmapp.settings import PRESETS, DataSettings, ModelSettings, TrainSettings
+from mmapp.sources import absolute
+from mmapp.ui import form, progress, words
+from mmapp.ui.data_tab import DataTab
+from mmapp.ui.handlers import spoken
+from mmapp.ui.shelf import Shelf
+from mmapp.ui.try_tab import TryTab
+
+LOG_LINES = 200
+
+# The run's address, so that a reload, another device or a colleague finds it again.
+KEEP_ADDRESS = """(id) => {
+  const url = new URL(window.location);
+  if (id) { url.searchParams.set("run", id); window.history.replaceState(null, "", url); }
+}"""
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    """What the interface wires across tabs."""
+
+    tab: gr.Tab
+    run: gr.State
+
+
+def build(
+    queue: RunQueue, shelf: Shelf, data: DataTab, trying: TryTab, page: gr.Blocks, timer: gr.Timer
+) -> TrainTab:
+    """Draw the tab and wire it; `timer` must stand outside all tabs, or it would not tick."""
+    with gr.Tab(words.TRAIN, id="train") as tab:
+        run_id = gr.State("")
+        remembered = gr.BrowserState("", storage_key="mmapp.run", secret="mmapp")
+        title = gr.Markdown(_title(data.chosen.value))
+        preset = gr.Radio(
+            [(words.PRESETS[name], name) for name in PRESETS], value="quick", label=words.PRESET
+        )
+        with gr.Accordion(words.ADVANCED, open=False):
+            knobs = _draw_knobs()
+        with gr.Row():
+            start = gr.Button(words.START, variant="primary", elem_id="train-start")
+            stop = gr.Button(words.STOP, interactive=False, elem_id="train-stop")
+            resume = gr.Button(words.RESUME, interactive=False, elem_id="train-resume")
+        status = gr.HTML(f'<p class="mm quiet">{words.NO_RUN}</p>', elem_id="train-status")
+        curves = gr.HTML(elem_id="train-curves")
+        with gr.Accordion(words.LOG, open=False):
+            log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="train-log")
+    shown = [run_id, remembered, timer, status, curves, log, stop, resume, trying.model]
+    nothing = [gr.skip()] * len(shown)
+
+    def frame(run: Run) -> list[Any]:
+        """Everything the tab shows of a run; once it is over the timer rests."""
+        events, state = run.events(), run.state()["status"]
+        over = state in OVER
+        models = gr.skip()
+        if over and run.has_checkpoint():
+            models = gr.Dropdown(shelf.choices(), value=run.id)
+        return [
+            run.id,
+            run.id,
+            gr.Timer(active=not over),
+            progress.status(run, events, queue.place(run)),
+            progress.picture(events),
+            _tail(run),
+            gr.Button(interactive=not over),
+            gr.Button(interactive=state in RESUMABLE),
+            models,
+        ]
+
+    @spoken
+    def begin(choice: dict[str, Any], *values: Any) -> list[Any]:
+        given = form.read(TrainSettings, dict(zip(knobs, values, strict=True)))
+        settings = TrainSettings(**{**given, **choice["columns"]})
+        settings = settings.replace(
+            text_encoder=absolute(settings.text_encoder),
+            image_encoder=absolute(settings.image_encoder),
+        )
+        return frame(queue.submit(Order(choice["source"], settings, choice["title"])))
+
+    @spoken
+    def poll(identity: str) -> list[Any]:
+        run = queue.find(identity)
+        return nothing if run is None else frame(run)
+
+    @spoken
+    def find_again(kept: str, request: gr.Request) -> list[Any]:
+        run = queue.find(request.query_params.get("run", "")) or queue.find(kept or "")
+        return nothing if run is None else frame(run)
+
+    @spoken
+    def end(identity: str) -> list[Any]:
+        run = queue.find(identity)
+        if run is None:
+            return nothing
+        queue.stop(run)
+        return frame(run)
+
+    @spoken
+    def go_on(identity: str) -> list[Any]:
+        run = queue.find(identity)
+        if run is None:
+            return nothing
+        queue.resume(run)
+        return frame(run)
+
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    widgets = list(knobs.values())
+    started = start.click(begin, [data.chosen, *widgets], shown, **private)
+    started.success(None, run_id, None, js=KEEP_ADDRESS, **private)
+    stop.click(end, run_id, shown, queue=False, **private)
+    resume.click(go_on, run_id, shown, **private)
+    timer.tick(poll, run_id, shown, concurrency_limit=None, **private)
+    page.load(find_again, remembered, shown, **private)
+    preset.input(lambda name: _preset_values(name, list(knobs)), preset, widgets, **private)
+    data.chosen.change(_title, data.chosen, title, **private)
+    return TrainTab(tab, run_id)
+
+
+def _draw_knobs() -> dict[str, Component]:
+    """Every knob of TrainSettings but the columns, which belong to the data."""
+    model = list(ModelSettings.model_fields)
+    dealing = [name for name in DataSettings.model_fields if not name.endswith("_column")]
+    known = {*model, *DataSettings.model_fields}
+    learning = [name for name in TrainSettings.model_fields if name not in known]
+    knobs: dict[str, Component] = {}
+    for group, names in (("model", model), ("training", learning), ("data", dealing)):
+        gr.Markdown(f"**{words.GROUPS[group]}**")
+        for first in range(0, len(names), 3):
+            with gr.Row():
+                knobs |= form.draw(TrainSettings, names[first : first + 3])
+    return knobs
+
+
+def _preset_values(name: str, names: list[str]) -> list[Any]:
+    settings = TrainSettings(**PRESETS[name])
+    return [getattr(settings, knob) for knob in names]
+
+
+def _title(choice: dict[str, Any]) -> str:
+    return words.CHOSEN_DATA.format(title=choice["title"].replace("*", "\\*"))
+
+
+def _tail(run: Run) -> str:
+    if not run.log.exists():
+        return ""
+    lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-LOG_LINES:])

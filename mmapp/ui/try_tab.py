@@ -1,0 +1,94 @@
+"""The first tab: ask a finished model about one pair, or about a table of them."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from mmapp.ui import words
+from mmapp.ui.handlers import spoken
+from mmapp.ui.shelf import BUNDLED, Shelf
+from mmapp.ui.uploads import keep_upload
+
+
+@dataclass(frozen=True)
+class TryTab:
+    """What other tabs may write to."""
+
+    model: gr.Dropdown
+
+
+def build(shelf: Shelf) -> TryTab:
+    """Draw the tab and wire it."""
+    with gr.Tab(words.TRY, id="try"):
+        gr.Markdown(words.TRY_INTRO)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=300):
+                model = gr.Dropdown(
+                    shelf.choices(), value=shelf.first(), label=words.MODEL, info=words.MODEL_INFO
+                )
+                text = gr.Textbox(
+                    label=words.TEXT, placeholder=words.TEXT_PLACEHOLDER, lines=3, elem_id="try-text"
+                )
+                image = gr.Image(
+                    label=words.IMAGE, type="filepath", height=260, elem_id="try-image"
+                )
+                ask = gr.Button(words.PREDICT, variant="primary", elem_id="try-predict")
+            with gr.Column(scale=2, min_width=300):
+                answer = gr.Label(label=words.ANSWER, num_top_classes=6, elem_id="try-answer")
+                examples = _examples()
+                if examples:
+                    gr.Examples(examples, [text, image], label=words.EXAMPLES)
+        with gr.Accordion(words.MANY, open=False):
+            gr.Markdown(words.MANY_INTRO)
+            file = gr.File(
+                label=words.MANY_FILE, file_types=[".zip", ".csv", ".tsv", ".jsonl", ".parquet"]
+            )
+            start = gr.Button(words.MANY_START)
+            summary = gr.Markdown()
+            result = gr.File(label=words.MANY_RESULT, interactive=False)
+
+    @spoken
+    def predict(key: str | None, words_given: str | None, picture: str | None) -> dict[str, float]:
+        """Ask a finished model about one pair.
+
+        Args:
+            key: which model, as the list of models names it.
+            words_given: the text; may be empty.
+            picture: the image file; may be absent.
+        """
+        return shelf.open(key).predict(words_given or None, picture).probabilities
+
+    @spoken
+    def predict_many(key: str | None, uploaded: str | None) -> tuple[Any, str]:
+        """Answer for every row of a zip or table; gives a CSV."""
+        from mmapp.inference.answers import answer_table
+
+        if not uploaded:
+            raise gr.Error(words.MANY_INTRO, print_exception=False)
+        source, _ = keep_upload([Path(uploaded)])
+        output = Path(tempfile.mkdtemp()) / "predictions.csv"
+        answered, rows = answer_table(shelf.open(key), source, output)
+        return str(output), words.MANY_DONE.format(answered=answered, rows=rows)
+
+    gr.on(
+        [ask.click, text.submit], predict, [model, text, image], answer, api_name="predict"
+    )
+    start.click(predict_many, [model, file], [result, summary], api_name="predict_table")
+    return TryTab(model)
+
+
+def _examples() -> list[list[str]]:
+    """Pairs that came with the bundled checkpoints: text and picture."""
+    found = []
+    for path in sorted(BUNDLED.glob("*/examples/metadata.csv")):
+        with path.open(newline="", encoding="utf-8") as table:
+            found += [
+                [row["text"], str(path.parent / row["file_name"])] for row in csv.DictReader(table)
+            ]
+    return found

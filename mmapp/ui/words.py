@@ -1,0 +1,122 @@
+"""Every sentence the page shows, in one place. Knows no widget."""
+
+TITLE = "mmapp"
+SUBTITLE = "Fine-tune a model that reads a text *and* looks at an image. See whether the image helps."
+
+TRY = "Try"
+DATA = "Data"
+TRAIN = "Train"
+RESULTS = "Results"
+
+# Try
+TRY_INTRO = "Ask a finished model. Either half may be left out."
+MODEL = "Model"
+MODEL_INFO = "The bundled one, or one of your own runs."
+TEXT = "Text"
+TEXT_PLACEHOLDER = "What the picture comes with: a description, a question, a claim"
+IMAGE = "Image"
+PREDICT = "Predict"
+ANSWER = "Answer"
+EXAMPLES = "Examples"
+MANY = "Many pairs at once"
+MANY_INTRO = "A zip or a table, as for training but without labels. You get a CSV with as many rows."
+MANY_FILE = "Zip or table"
+MANY_START = "Answer all"
+MANY_RESULT = "Answers"
+MANY_DONE = "{answered} of {rows} rows answered."
+NO_MODEL = "There is no finished model yet. Train one first."
+WAKING = "Loading the model …"
+
+# Data
+DATA_INTRO = "Begin with a sample, or bring your own pairs: an image, a text and a label each."
+SAMPLE = "Sample"
+SAMPLES = {
+    "digits": "Digits: does the text describe the handwritten digit?",
+    "parcels": "Parcels: which shelf, by handwritten zone and contents?",
+}
+UPLOAD = "Your pairs"
+UPLOAD_INFO = (
+    "A zip with images and metadata.csv (file_name, text, label), or a table and its images."
+)
+COLUMNS = "Columns and splits"
+COLUMNS_INFO = "Guessed from names and contents; choose others if a guess is wrong."
+COLUMN_LABELS = {
+    "image": "Image column",
+    "text": "Text column",
+    "label": "Label column",
+    "split": "Split column",
+}
+COLUMN_GUESS = "guess"
+READ_AGAIN = "Read again"
+PAIRS = "Pairs"
+FINDINGS = "Findings"
+NO_FINDINGS = "Nothing wrong or suspicious was found."
+MORE_FINDINGS = "… and {count} more of this kind"
+USABLE = "usable pairs"
+SET_ASIDE = "rows set aside"
+CLASSES = "labels"
+SPLITS = {"train": "to learn", "validation": "to choose", "test": "to report", "": "not dealt"}
+TO_TRAIN = "Train on this"
+
+# Train
+CHOSEN_DATA = "Training on **{title}**"
+PRESET = "How much"
+PRESETS = {
+    "quick": "Quick: small encoders from nothing, about a minute",
+    "classic": "Classic: BERT and ResNet-50, frozen, a fusion on top",
+    "strong": "Strong: BERT and ResNet-50, every weight learns (wants a GPU)",
+}
+ADVANCED = "Advanced: every knob"
+GROUPS = {"model": "What is built", "training": "How it learns", "data": "How pairs are dealt"}
+START = "Start training"
+STOP = "Stop and save"
+RESUME = "Resume"
+NO_RUN = "No run yet. Press *Start training*: progress, curves and scores appear here."
+CURVES_LOSS = "Loss"
+CURVES_SCORE = "Validation score"
+SERIES = {
+    "loss": "training, per step",
+    "train_loss": "training, per epoch",
+    "validation_loss": "validation",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+}
+STATUS = {
+    "queued": "Waiting",
+    "running": "Training",
+    "stopping": "Stopping after this step",
+    "done": "Done",
+    "stopped": "Stopped and saved",
+    "failed": "Failed",
+    "interrupted": "Interrupted",
+}
+QUEUED_BEHIND = "{count} runs before this one"
+PREPARING = "opening the pairs and the encoders"
+ENCODING = "computing {modality} features once: {done} of {total}"
+STEP = "step {step} of {steps}"
+LEFT = "about {time} left"
+BEST = "best epoch {epoch}"
+LINK = "Link to this run"
+LOG = "Log"
+
+# Results
+RESULTS_INTRO = "Scores on test pairs that chose nothing. The bracket is the 95 % bootstrap interval."
+RUN = "Run"
+NO_REPORT = "No finished run yet. The bundled model's report is shown as soon as it is chosen."
+BUNDLED = "bundled: {name}"
+HEADLINES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "balanced_accuracy": "Balanced accuracy",
+    "log_loss": "Log loss",
+}
+TEST_PAIRS = "test pairs"
+MAJORITY = "Always answering {label}: accuracy {accuracy:.3f}"
+PER_CLASS = "Label by label"
+CONFUSION = "Confusion: rows are the true labels, columns the answers"
+COMPARE = "Runs side by side"
+PER_CLASS_HEADERS = ["label", "precision", "recall", "F1", "pairs"]
+COMPARE_HEADERS = ["run", "data", "fusion", "tuning", "accuracy", "macro F1", "test pairs"]
+
+# Mistakes
+APOLOGY = "Something unexpected went wrong; the server's log has it under {name}."
