@@ -35,7 +35,7 @@ def learn_wordpiece(texts: Iterable[str], max_length: int) -> PreTrainedTokenize
 
 
 def _inner_letters(learner: BertWordPieceTokenizer, texts: Iterable[str]) -> list[str]:
-    """ "##x" for every letter that stands anywhere but first in a word."""
+    """The pieces "##x" of all letters x that stand anywhere but first in a word."""
     split = learner.pre_tokenizer.pre_tokenize_str
     words = {word for text in texts for word, _ in split(learner.normalize(text))}
     return sorted({f"##{letter}" for word in words for letter in word[1:]})
