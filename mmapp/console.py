@@ -28,7 +28,8 @@ def run_training(data: str, output: Path, resume: bool, given: dict[str, Any]) -
     with StopSignal() as stop:
         run = _open_or_create(data, output, resume, given)
         say("loading libraries")
-        from mmapp.runs.worker import quiet_libraries, work
+        from mmapp.quiet import quiet_libraries
+        from mmapp.runs.worker import work
 
         quiet_libraries()
         status = run.status
@@ -79,7 +80,7 @@ def evaluate_data(
     """Score and print."""
     from mmapp.inference.predictor import Predictor
     from mmapp.inference.scoring import evaluate
-    from mmapp.runs.worker import quiet_libraries
+    from mmapp.quiet import quiet_libraries
 
     quiet_libraries()
     report = evaluate(
@@ -93,7 +94,7 @@ def evaluate_data(
 def predict_one(checkpoint: str, text: str | None, image: Path | None, as_json: bool) -> None:
     """Answer for one pair and print it."""
     from mmapp.inference.predictor import Predictor
-    from mmapp.runs.worker import quiet_libraries
+    from mmapp.quiet import quiet_libraries
 
     quiet_libraries()
     answer = Predictor(checkpoint).predict(text, image)
@@ -108,7 +109,7 @@ def predict_data(checkpoint: str, data: str, output: Path, given: dict[str, Any]
     """Answer for every row of the data, into a CSV."""
     from mmapp.inference.answers import answer_table
     from mmapp.inference.predictor import Predictor
-    from mmapp.runs.worker import quiet_libraries
+    from mmapp.quiet import quiet_libraries
 
     quiet_libraries()
     answered, rows = answer_table(

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.3
 WORKER = "mmapp.runs.worker"
 ORPHANED = "The server stopped while this run was at work. Resume goes on from its last snapshot."
+WORDLESS = "The worker ended without a word (status {code}). Resume goes on from its last snapshot."
 
 
 class RunQueue:
@@ -41,6 +42,7 @@ class RunQueue:
         self._warm: subprocess.Popen[bytes] | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._run: Run | None = None
+        self._queued_at = 0.0
         self._many = len(_gpus()) > 1
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="run queue", daemon=True)
@@ -128,6 +130,8 @@ class RunQueue:
     def _start(self, run: Run) -> None:
         """Hand the run to the waiting worker, or to one process a device where there are many."""
         folder = str(run.folder.resolve())
+        # By this a run that was queued again since then is told from one nobody began.
+        self._queued_at = run.state()["created"]
         if self._many:
             launch = [sys.executable, "-m", "accelerate.commands.launch", "-m", WORKER, folder]
             self._child, self._run = _spawn(launch), run
@@ -139,10 +143,13 @@ class RunQueue:
     def _bury(self, code: int) -> None:
         """A worker has ended; if it could not say how, say it for it."""
         run, self._child, self._run = self._run, None, None
-        if run is None or run.status in ("done", "stopped", "failed"):
+        if run is None:
             return
-        message = f"The worker ended without a word (status {code}). Resume goes on from its snapshot."
-        run.write_state(status="interrupted", message=message, ended=time.time(), owner=None)
+        state = run.state()
+        never_claimed = state["status"] == "queued" and state["created"] == self._queued_at
+        if state["status"] == "interrupted" or never_claimed:
+            message = WORDLESS.format(code=code)
+            run.write_state(status="interrupted", message=message, ended=time.time(), owner=None)
 
 
 def _spawn(command: list[str]) -> subprocess.Popen[bytes]:

@@ -14,14 +14,12 @@ import platform
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from accelerate import PartialState
 
 from mmapp.data.ingest import load_pairs
@@ -30,6 +28,7 @@ from mmapp.device import cores
 from mmapp.errors import MmappError
 from mmapp.evaluation.outputs import collect
 from mmapp.evaluation.report import make_report
+from mmapp.quiet import quiet_libraries
 from mmapp.runs.run import Order, Run
 from mmapp.runs.snapshot import load_processor, load_snapshot, save_processor, save_snapshot
 from mmapp.runs.stop import StopSignal
@@ -256,13 +255,6 @@ def _logging_to(path: Path) -> Iterator[None]:
         logging.captureWarnings(False)
         logging.getLogger().removeHandler(handler)
         handler.close()
-
-
-def quiet_libraries() -> None:
-    """No bars and load reports of libraries between our own lines."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", module="torch.utils.data")
 
 
 def main(arguments: list[str]) -> int:

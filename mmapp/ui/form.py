@@ -11,6 +11,7 @@ from gradio.components import Component
 from pydantic.fields import FieldInfo
 
 from mmapp.settings import Settings, choices_of
+from mmapp.ui import words
 
 
 def draw(kind: type[Settings], names: Sequence[str]) -> dict[str, Component]:
@@ -18,15 +19,12 @@ def draw(kind: type[Settings], names: Sequence[str]) -> dict[str, Component]:
     return {name: _widget(name, kind.model_fields[name]) for name in names}
 
 
-def read(kind: type[Settings], values: dict[str, Any]) -> dict[str, Any]:
-    """What the widgets hold, as arguments of `kind`; an emptied widget means the default."""
-    given = {}
-    for name, value in values.items():
-        plain = _plain(kind.model_fields[name].annotation)
-        if value in (None, ""):
-            continue
-        given[name] = plain(value) if plain in (int, float) and value == plain(value) else value
-    return given
+def read(values: dict[str, Any]) -> dict[str, Any]:
+    """What the widgets hold, as arguments of their settings class, which converts and checks them.
+
+    An emptied widget means the default.
+    """
+    return {name: value for name, value in values.items() if value not in (None, "")}
 
 
 def _widget(name: str, field: FieldInfo) -> Component:
@@ -42,7 +40,7 @@ def _widget(name: str, field: FieldInfo) -> Component:
             info=field.description,
             allow_custom_value=bool(extra["suggest"]),
         )
-    if _plain(field.annotation) in (int, float):
+    if _plain(field.annotation) in (int, float) and field.default is not None:
         return gr.Number(
             value=field.default,
             label=label,
@@ -52,7 +50,14 @@ def _widget(name: str, field: FieldInfo) -> Component:
             maximum=extra["high"],
             step=1 if _plain(field.annotation) is int else None,
         )
-    return gr.Textbox(value=field.default, label=label, info=field.description)
+    # An emptied number widget says 0, so a number that may be left open is a line of text.
+    placeholder = words.LEFT_OPEN if field.default is None else None
+    return gr.Textbox(
+        value=field.default,
+        label=label,
+        info=f"{field.description}{_bounds(extra)}",
+        placeholder=placeholder,
+    )
 
 
 def _bounds(extra: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ def spoken(handler: Callable[..., R]) -> Callable[..., R]:
         try:
             return handler(*arguments)
         except MmappError as error:
+            log.info("%s: %s", handler.__name__, error)
             raise gr.Error(html.escape(str(error)), duration=15, print_exception=False) from error
         except gr.Error:
             raise

@@ -20,6 +20,9 @@ MAX_UPLOAD = "2gb"
 # Uploaded and offered files that Gradio keeps a copy of: looked at hourly, gone after a day.
 TEMPORARY = (3600, 86400)
 
+# Folders below home() that no file address may lead to.
+OURS = ("runs", "uploads", "unpacked", "samples")
+
 HEAD = f'<header class="mm mm-head"><h1>{words.TITLE}</h1><p>{{}}</p></header>'
 
 
@@ -54,7 +57,7 @@ def serve(host: str | None = None, port: int | None = None) -> None:
         max_file_size=MAX_UPLOAD,
         run_history=False,
         enable_monitoring=False,
-        blocked_paths=[str(home())],
+        blocked_paths=[str(home() / name) for name in OURS],
         prevent_thread_lock=True,
     )
     queue.open()

@@ -51,12 +51,20 @@ class Shelf:
         raise CheckpointError(words.NO_MODEL)
 
     def open(self, key: str | None) -> Predictor:
-        """The checkpoint, opened; the last few stay open."""
-        from mmapp.inference.predictor import Predictor
+        """The checkpoint, opened; the last few stay open.
 
+        Raises:
+            CheckpointError: the key is not on the shelf, or nothing usable stands there.
+        """
         folder = self.folder(key)
         written = (folder / "config.json").stat().st_mtime
+        # The imports too are under the lock: two threads that import transformers at the same time
+        # can see each other's half-made modules.
         with self._lock:
+            from mmapp.inference.predictor import Predictor
+            from mmapp.quiet import quiet_libraries
+
+            quiet_libraries()
             held = self._open.pop(folder, None)
             if held is None or held[0] != written:
                 held = (written, Predictor(folder))

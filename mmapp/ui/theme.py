@@ -15,6 +15,10 @@ THEME = gr.themes.Default(
 ).set(
     body_background_fill="*neutral_50",
     body_background_fill_dark="*neutral_950",
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
     button_primary_background_fill="*primary_700",
     button_primary_background_fill_hover="*primary_800",
     button_primary_background_fill_dark="*primary_700",
@@ -25,11 +29,13 @@ THEME = gr.themes.Default(
 
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1160px !important; margin: 0 auto !important; }
+button[role="tab"].selected { color: var(--primary-700) !important; }
+.dark button[role="tab"].selected { color: var(--primary-300) !important; }
 .mm-head h1 { margin: 0; font-size: 1.5rem; letter-spacing: -0.02em; }
 .mm-head p { margin: .1rem 0 0; color: var(--body-text-color-subdued); }
 .mm { color: var(--body-text-color); font-size: .95rem; }
 .mm h3 { margin: 0 0 .5rem; font-size: 1rem; font-weight: 600; }
-.mm .quiet { color: var(--body-text-color-subdued); }
+.mm .quiet, .mm.quiet { color: var(--body-text-color-subdued); }
 .mm-figures { display: flex; flex-wrap: wrap; gap: .75rem; }
 .mm-figure { flex: 1 1 8.5rem; padding: .8rem 1rem; border: 1px solid var(--border-color-primary);
   border-radius: 10px; background: var(--background-fill-primary); }
@@ -62,8 +68,9 @@ CSS = """
 .mm-status b { font-size: 1.1rem; }
 .mm-table { overflow-x: auto; }
 .mm-table table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+.mm .mm-table table, .mm-table table, .mm-table th, .mm-table td { border: none !important; }
 .mm-table th, .mm-table td { padding: .35rem .7rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--border-color-primary); }
+  border-bottom: 1px solid var(--border-color-primary) !important; }
 .mm-table th { font-weight: 600; color: var(--body-text-color-subdued); font-size: .85rem; }
 .mm-table td.words, .mm-table th.words { text-align: left; white-space: normal; min-width: 6rem;
   overflow-wrap: anywhere; }

@@ -80,7 +80,7 @@ def build(
 
     @spoken
     def begin(choice: dict[str, Any], *values: Any) -> list[Any]:
-        given = form.read(TrainSettings, dict(zip(knobs, values, strict=True)))
+        given = form.read(dict(zip(knobs, values, strict=True)))
         settings = TrainSettings(**{**given, **choice["columns"]})
         settings = settings.replace(
             text_encoder=absolute(settings.text_encoder),
@@ -117,7 +117,8 @@ def build(
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     widgets = list(knobs.values())
     started = start.click(begin, [data.chosen, *widgets], shown, **private)
-    started.success(None, run_id, None, js=KEEP_ADDRESS, **private)
+    # gr.State stays on the server; only what the browser itself keeps reaches its JavaScript.
+    started.success(None, remembered, None, js=KEEP_ADDRESS, **private)
     stop.click(end, run_id, shown, queue=False, **private)
     resume.click(go_on, run_id, shown, **private)
     timer.tick(poll, run_id, shown, concurrency_limit=None, **private)

@@ -68,10 +68,11 @@ PRESETS = {
 }
 ADVANCED = "Advanced: every knob"
 GROUPS = {"model": "What is built", "training": "How it learns", "data": "How pairs are dealt"}
+LEFT_OPEN = "found out"
 START = "Start training"
 STOP = "Stop and save"
 RESUME = "Resume"
-NO_RUN = "No run yet. Press *Start training*: progress, curves and scores appear here."
+NO_RUN = "No run yet. Press “Start training”: progress, curves and scores appear here."
 CURVES_LOSS = "Loss"
 CURVES_SCORE = "Validation score"
 SERIES = {
