@@ -47,13 +47,14 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         show_default=False,
         rich_help_panel="Settings",
     )
-    annotation = Annotated[_plain_type(field.annotation) | None, option]  # type: ignore[operator]
+    kind: Any = _plain_type(field.annotation)
+    annotation: Any = Annotated[kind | None, option]
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
 
 
-def _plain_type(annotation: Any) -> type:
+def _plain_type(annotation: Any) -> Any:
     """What the command line converts to; settings check the rest."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))

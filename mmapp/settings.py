@@ -42,7 +42,7 @@ def setting(
         prefix: see `table`.
         suggest: further good values of a knob that takes any name.
     """
-    extra = {
+    extra: dict[str, Any] = {
         "unit": unit, "table": table, "prefix": prefix, "suggest": suggest, "low": low, "high": high,
     }  # fmt: skip
     return Field(default, description=help, ge=low, le=high, json_schema_extra=extra)

@@ -172,7 +172,7 @@ class PairLoader:
         modality_dropout: float = 0.0,
         workers: int = 0,
     ) -> None:
-        self.dataset = dataset
+        self.dataset: Any = dataset  # or what stands in its place, see training/feature_cache.py
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed

@@ -122,7 +122,7 @@ class FusionProcessor(PushToHubMixin):
             CheckpointError: preprocessor_config.json is missing or not one of ours.
         """
         try:
-            path = cached_file(str(name), FILE, **options)
+            path = cached_file(str(name), FILE, **options) or ""
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             values.pop("processor_class")
             tokenizer = AutoTokenizer.from_pretrained(str(name), trust_remote_code=False, **options)

@@ -34,6 +34,12 @@ class Outputs:
     logits: np.ndarray
     labels: np.ndarray | None
 
+    def truth(self) -> np.ndarray:
+        """The labels, of rows that are known to have them."""
+        if self.labels is None:
+            raise ValueError("these rows have no labels")
+        return self.labels
+
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits, [N,C]."""
         shifted = self.logits - self.logits.max(axis=1, keepdims=True)
@@ -104,9 +110,9 @@ def _in_order(
     if not found:
         return Outputs(np.zeros((0, 0), np.float32), None)
     logits = np.zeros((count, found[0][1].shape[1]), np.float32)
-    labels = None if found[0][2] is None else np.zeros(count, np.int64)
+    labels = np.zeros(count, np.int64)
     for index, some_logits, some_labels in found:
         logits[index] = some_logits
-        if labels is not None:
+        if some_labels is not None:
             labels[index] = some_labels
-    return Outputs(logits, labels)
+    return Outputs(logits, None if found[0][2] is None else labels)

@@ -67,7 +67,7 @@ class Predictor:
     def __init__(self, checkpoint: str | Path, device: str | torch.device | None = None) -> None:
         model, self.processor = load_checkpoint(checkpoint)
         self.device = torch.device(device) if device else inference_device()
-        self.model = model.to(self.device)
+        self.model = model.to(self.device)  # type: ignore[arg-type]  # its decorator hides the type
         parameters = sum(p.numel() for p in model.parameters())
         # On a CPU answers stay in float32, the same whatever the batch.
         on_gpu = self.device.type == "cuda"
@@ -75,8 +75,7 @@ class Predictor:
 
     @property
     def labels(self) -> LabelSet:
-        config = self.model.config
-        return LabelSet(tuple(config.id2label[i] for i in range(config.num_labels)))
+        return LabelSet(self.model.config.label_names)
 
     @property
     def task(self) -> str:

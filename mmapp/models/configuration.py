@@ -48,3 +48,9 @@ class FusionConfig(PreTrainedConfig):
     data_settings: dict | None = None
     data_fingerprint: str = ""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels, in the order of their numbers."""
+        named = {int(number): name for number, name in (self.id2label or {}).items()}
+        return tuple(named[number] for number in sorted(named))

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
@@ -49,6 +49,9 @@ class Standardise(nn.Module):
     What all rows of an encoder have in common is often ten times larger than what tells them
     apart; left in, a fusion that multiplies spends its first epochs on removing it.
     """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -101,17 +104,20 @@ class FusionModel(PreTrainedModel):
     config_class = FusionConfig
     base_model_prefix = "fusion_model"
     main_input_name = "pixel_values"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
+    config: FusionConfig
     _supports_sdpa = True
 
     def __init__(self, config: FusionConfig) -> None:
         """Raises SettingsError for a fusion or task that does not exist."""
         super().__init__(config)
         fusion = _choice(FUSIONS, config.fusion, "fusion")
-        self.text_encoder = TextEncoder(config.text_config) if "text" in fusion.reads else None
+        text = cast(PreTrainedConfig, config.text_config)
+        image = cast(PreTrainedConfig, config.image_config)
+        self.text_encoder = TextEncoder(text) if "text" in fusion.reads else None
         self.image_encoder = None
         if "image" in fusion.reads:
-            self.image_encoder = ImageEncoder(config.image_config, config.fixed_batch_norm)
+            self.image_encoder = ImageEncoder(image, config.fixed_batch_norm)
         widths = {"text": config.text_width, "image": config.image_width}
         self.projections = nn.ModuleDict(
             {modality: Projection(widths[modality], config.width) for modality in fusion.reads}
@@ -121,7 +127,7 @@ class FusionModel(PreTrainedModel):
         )
         self.fusion: Fusion = fusion(config.width)
         self.head = _choice(TASKS, config.task, "task")(
-            config.width, config.num_labels, config.dropout
+            config.width, len(config.label_names), config.dropout
         )
         self.post_init()
 
@@ -201,6 +207,10 @@ class FusionModel(PreTrainedModel):
             )
         return encodings
 
+    def projection(self, modality: str) -> Projection:
+        """The way of a modality that the fusion reads into the shared space."""
+        return cast(Projection, self.projections[modality])
+
     def _shared(
         self, encodings: dict[str, Encoding], present: torch.Tensor | None
     ) -> tuple[Encoding, Encoding]:
@@ -212,7 +222,7 @@ class FusionModel(PreTrainedModel):
             if modality not in encodings:
                 shared.append(_learnt(vector, some.pooled))
                 continue
-            encoding = self.projections[modality](encodings[modality])
+            encoding = self.projection(modality)(encodings[modality])
             column = _column(present, modality)
             shared.append(encoding if column is None else _replace(encoding, column, vector))
         return shared[0], shared[1]
@@ -237,7 +247,7 @@ def _encode_present(
     rows = present.nonzero().squeeze(1)
     # With nobody there one row is encoded all the same, for the shapes.
     some = rows if len(rows) else rows.new_zeros(1)
-    part = encoder(*(value[some] for value in inputs))
+    part = encoder(*(value[some] for value in inputs if value is not None))
     whole = []
     for field in part:
         spread = field.new_zeros(len(present), *field.shape[1:])

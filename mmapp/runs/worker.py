@@ -165,10 +165,9 @@ class _Worker:
     ) -> None:
         """Report on the test split and lay down the checkpoint."""
         model = prepared.model
-        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
         device = next(model.parameters()).device
         outputs = collect(model, prepared.loaders.test, device=device)
-        report = make_report(outputs, names, "test")
+        report = make_report(outputs, list(model.config.label_names), "test")
         report["best_epoch"] = finished["best_epoch"]
         seconds = round(time.monotonic() - self.begun, 1)
         timing = {"seconds": seconds, "device": str(device), "processor": processor_name(device)}

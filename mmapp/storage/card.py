@@ -74,7 +74,7 @@ TASK_LINES = {
 def write_card(config: FusionConfig, processor: FusionProcessor, facts: Facts) -> str:
     """The text of README.md, Hugging Face header included."""
     report, data = facts.report, facts.data
-    names = [config.id2label[i] for i in range(config.num_labels)]
+    names = config.label_names
     shown = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
     majority = report.get("majority", {"label": "", "accuracy": float("nan")})
     return CARD.format(

@@ -152,7 +152,7 @@ class _Run:
                 rows = slice(None) if present is None else present[:, MODALITIES.index(modality)]
                 found.setdefault(modality, []).append(Encoding(*(field[rows] for field in encoding)))
         for modality, encodings in found.items():
-            self.bare.projections[modality].fit(encodings)
+            self.bare.projection(modality).fit(encodings)
 
     def epochs(self) -> Iterator[Event]:
         """All epochs that are left, each followed by a look at the validation pairs."""
@@ -239,7 +239,7 @@ class _Run:
             precision=self.precision,
             shard=self.shard,
         )
-        scores = metrics.score(outputs.labels, outputs.probabilities())
+        scores = metrics.score(outputs.truth(), outputs.probabilities())
         values: dict[str, Any] = {
             "step": self.state.step,
             "epoch": self.state.epoch + 1,

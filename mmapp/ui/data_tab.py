@@ -17,7 +17,7 @@ from mmapp.ui.handlers import spoken
 from mmapp.ui.uploads import keep_upload
 
 ROLES = ("image", "text", "label", "split")
-DEFAULT = {"source": "sample:digits", "title": "sample:digits", "columns": {}}
+DEFAULT: dict[str, Any] = {"source": "sample:digits", "title": "sample:digits", "columns": {}}
 
 
 @dataclass(frozen=True)

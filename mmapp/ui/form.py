@@ -48,7 +48,6 @@ def _widget(name: str, field: FieldInfo) -> Component:
             precision=0 if _plain(field.annotation) is int else None,
             minimum=extra["low"],
             maximum=extra["high"],
-            step=1 if _plain(field.annotation) is int else None,
         )
     # An emptied number widget says 0, so a number that may be left open is a line of text.
     placeholder = words.LEFT_OPEN if field.default is None else None
