@@ -71,10 +71,13 @@ class RunQueue:
 
     def find(self, identity: str) -> Run | None:
         """The run of that name, or None; what is not a plain name finds nothing."""
-        if not identity or Path(identity).name != identity:
+        if not identity or identity == ".." or Path(identity).name != identity:
             return None
         folder = self.folder / identity
-        return Run(folder) if (folder / "settings.json").is_file() else None
+        try:
+            return Run(folder) if (folder / "settings.json").is_file() else None
+        except (OSError, ValueError):  # not a possible file name
+            return None
 
     def resume(self, run: Run) -> None:
         """Queue a run again that ended early. Raises RunError when it did not."""

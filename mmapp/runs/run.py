@@ -92,14 +92,15 @@ class Run:
             )
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder)
+        run.write_state(status="queued", created=time.time())
         orders = {
             "data": order.data,
             "title": order.title,
             "settings": order.settings.model_dump(),
             "command": order.command(str(folder)),
         }
+        # This file makes the folder a run, so it comes last.
         _write_json(folder / "settings.json", orders)
-        run.write_state(status="queued", created=time.time())
         return run
 
     @classmethod
@@ -160,8 +161,13 @@ class Run:
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one event; a reader sees it whole or not at all."""
-        with self._events.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        with self._events.open("ab+") as out:
+            if out.tell():
+                out.seek(-1, os.SEEK_END)
+                # A line that was torn off must not swallow this one.
+                line = line if out.read(1) == b"\n" else f"\n{line}"
+            out.write(line.encode("utf-8"))
 
     def events(self) -> list[dict[str, Any]]:
         """The events that stand: what a resumed run did again counts once."""
@@ -170,7 +176,8 @@ class Run:
     def _lines(self) -> Iterator[dict[str, Any]]:
         if not self._events.exists():
             return
-        for line in self._events.read_text(encoding="utf-8").splitlines():
+        # Not splitlines(): it also cuts at U+2028 and its like, which JSON allows inside a text.
+        for line in self._events.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 yield json.loads(line)
             except ValueError:
@@ -195,15 +202,25 @@ def settled(records: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     """Events without the steps that a resumed run took again.
 
     A "started" event names the step it goes on from; steps and evaluations after it were lost with
-    the process that took them.
+    the process that took them. The evaluation at that very step may have been lost as well: then it
+    comes again, and the later one stands.
     """
     kept: list[dict[str, Any]] = []
     for record in records:
         if record.get("event") == "started":
             begin = record.get("step", 0)
             kept = [r for r in kept if r["event"] not in ("step", "evaluated") or r["step"] <= begin]
+        if record.get("event") == "evaluated":
+            _forget_evaluation(kept, record["epoch"])
         kept.append(record)
     return kept
+
+
+def _forget_evaluation(records: list[dict[str, Any]], epoch: int) -> None:
+    """Drop the last evaluation if it is of this epoch."""
+    last = next((i for i in reversed(range(len(records))) if records[i]["event"] == "evaluated"), None)
+    if last is not None and records[last]["epoch"] == epoch:
+        del records[last]
 
 
 def _never_began(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -38,7 +39,7 @@ interval over those pairs.
 
 {scores}
 
-Always answering {majority_label!r} would reach an accuracy of {majority_accuracy:.3f}.
+Always answering {majority_label} would reach an accuracy of {majority_accuracy:.3f}.
 
 {classes}
 
@@ -75,11 +76,11 @@ def write_card(config: FusionConfig, processor: FusionProcessor, facts: Facts) -
     """The text of README.md, Hugging Face header included."""
     report, data = facts.report, facts.data
     names = config.label_names
-    shown = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
+    shown = ", ".join(map(_plain, names[:12])) + (" …" if len(names) > 12 else "")
     majority = report.get("majority", {"label": "", "accuracy": float("nan")})
     return CARD.format(
         header=_header(config, facts),
-        title=f"{config.fusion} fusion on {_source(data)}",
+        title=f"{config.fusion} fusion on {_plain(_source(data))}",
         count=len(names),
         labels=shown,
         task_line=TASK_LINES[config.task],
@@ -89,15 +90,15 @@ def write_card(config: FusionConfig, processor: FusionProcessor, facts: Facts) -
         tuning=facts.settings.get("tuning", ""),
         n=report["n"],
         scores=_scores(report),
-        majority_label=majority["label"],
+        majority_label=_plain(repr(majority["label"])),
         majority_accuracy=majority["accuracy"],
         classes=_classes(report),
-        source=_source(data),
+        source=_in_code(_source(data)),
         used=data["used"],
         splits=", ".join(f"{split} {n}" for split, n in data["splits"].items()),
         set_aside=data["set_aside"],
         timing=_timing(facts.timing),
-        command=facts.command,
+        command=_in_code(facts.command),
         max_length=processor.max_length,
         image_size=processor.image_size,
     )
@@ -132,7 +133,20 @@ def _source(data: dict[str, Any]) -> str:
 
 def _encoder(config: FusionConfig, modality: str) -> str:
     read = getattr(config, f"{modality}_config") is not None
-    return f"`{getattr(config, f'{modality}_encoder')}`" if read else "none: this fusion does not look"
+    if not read:
+        return "none: this fusion does not look"
+    return f"`{_in_code(getattr(config, f'{modality}_encoder'))}`"
+
+
+def _plain(text: str) -> str:
+    """Somebody's words as words: on one line, and no mark, link, picture or tag among them."""
+    escaped = re.sub(r"([\\`*_\[\]#|~!&$])", r"\\\1", " ".join(text.split()))
+    return escaped.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _in_code(text: str) -> str:
+    """Between backticks nothing is a mark but a backtick and a line break."""
+    return " ".join(text.split()).replace("`", "'")
 
 
 def _scores(report: dict[str, Any]) -> str:
@@ -148,7 +162,7 @@ def _scores(report: dict[str, Any]) -> str:
 def _classes(report: dict[str, Any]) -> str:
     rows = ["| label | precision | recall | F1 | test pairs |", "|---|---|---|---|---|"]
     for row in report.get("per_class", [])[:MAX_CLASSES]:
-        label = str(row["label"]).replace("|", "\\|").replace("\n", " ")
+        label = _plain(str(row["label"]))
         figures = " | ".join(f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
         rows.append(f"| {label} | {figures} | {row['support']} |")
     return "\n".join(rows)

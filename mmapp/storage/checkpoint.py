@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from mmapp.models.model import FusionModel
 from mmapp.sources import first_line, public_name
 from mmapp.storage.card import write_card
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"  # of weights in several files
 MAX_CONFIG_BYTES = 4 * 2**20
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
@@ -114,10 +116,21 @@ def load_checkpoint(name: str | Path) -> tuple[FusionModel, FusionProcessor]:
     folder = find_checkpoint(name)
     check_folder(folder)
     try:
-        model = FusionModel.from_pretrained(folder, local_files_only=True)
+        model, loading = FusionModel.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True
+        )
         processor = FusionProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        raise CheckpointError(f"{folder} could not be opened: {first_line(error)}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # on damaged or hostile files the libraries raise nearly anything
+        reason = textwrap.shorten(first_line(error), 300, placeholder=" …")
+        raise CheckpointError(f"{folder} could not be opened: {reason}") from error
+    missing = sorted(loading["missing_keys"])
+    if missing:  # they would be drawn at random, and every answer with them
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}). "
+            "The folder is incomplete, or mixes files of two checkpoints."
+        )
     vocabulary = getattr(model.config.text_config, "vocab_size", None)
     if vocabulary and len(processor.tokenizer) > vocabulary:
         raise CheckpointError(
@@ -147,8 +160,22 @@ def check_folder(folder: Path) -> None:
         raise CheckpointError(
             f"{folder} is of format {version}; this app reads up to {FORMAT_VERSION}. Update the app."
         )
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        raise CheckpointError(f"{folder} has no model.safetensors; other weight files are not read.")
+    if not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
+        raise CheckpointError(f"{folder} has no {WEIGHTS}; other weight files are not read.")
+    if (folder / INDEX).is_file():
+        _check_index(folder / INDEX)
+
+
+def _check_index(path: Path) -> None:
+    """An index may name files of any kind, pickles too, and anywhere. Raises CheckpointError."""
+    named = read_json(path).get("weight_map")
+    files = sorted(map(str, named.values())) if isinstance(named, dict) else []
+    strange = [name for name in files if Path(name).name != name or Path(name).suffix != ".safetensors"]
+    if strange or not files:
+        wrong = strange[0] if strange else "no file"
+        raise CheckpointError(
+            f"{path} names {wrong}; weights are read only from .safetensors files beside it."
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def status(run: Run, events: list[dict[str, Any]], place: int) -> str:
     name = words.STATUS[state["status"]]
     order = run.order()
     what = [order.title or order.data, order.settings.fusion, order.settings.tuning]
-    told = [*what, _doing(state, events, place)]
+    told = [*what, _doing(state, events, place), _result(run)]
     parts = "".join(f'<span class="quiet">{html.escape(part)}</span>' for part in told if part)
     error = ""
     if state["status"] in ("failed", "interrupted") and state.get("message"):
@@ -40,6 +40,15 @@ def _doing(state: dict[str, Any], events: list[dict[str, Any]], place: int) -> s
         return f"{step}, {left}"
     best = next((e["best_epoch"] for e in reversed(events) if e["event"] == "finished"), None)
     return words.BEST.format(epoch=best) if best else ""
+
+
+def _result(run: Run) -> str:
+    """The test score, once there is one."""
+    report = run.report() or {}
+    if not report.get("n"):
+        return ""
+    low, high = report["intervals"]["accuracy"]
+    return words.RESULT.format(accuracy=report["accuracy"], low=low, high=high)
 
 
 def _bar(state: dict[str, Any], events: list[dict[str, Any]]) -> str:

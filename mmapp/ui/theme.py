@@ -33,6 +33,7 @@ button[role="tab"].selected { color: var(--primary-700) !important; }
 .dark button[role="tab"].selected { color: var(--primary-300) !important; }
 .mm-head h1 { margin: 0; font-size: 1.5rem; letter-spacing: -0.02em; }
 .mm-head p { margin: .1rem 0 0; color: var(--body-text-color-subdued); }
+#try-image img { width: 100%; height: 100%; object-fit: contain; }
 .mm { color: var(--body-text-color); font-size: .95rem; }
 .mm h3 { margin: 0 0 .5rem; font-size: 1rem; font-weight: 600; }
 .mm .quiet, .mm.quiet { color: var(--body-text-color-subdued); }

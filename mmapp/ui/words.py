@@ -97,6 +97,7 @@ ENCODING = "computing {modality} features once: {done} of {total}"
 STEP = "step {step} of {steps}"
 LEFT = "about {time} left"
 BEST = "best epoch {epoch}"
+RESULT = "test accuracy {accuracy:.3f} ({low:.3f} – {high:.3f})"
 LINK = "Link to this run"
 LOG = "Log"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,12 +119,17 @@ def test_the_same_seed_builds_the_same_model_and_another_another(
 
 
 def test_texts_are_cut_where_the_encoder_has_no_more_positions(
-    small_pairs: PairTable, quick: TrainSettings
+    small_pairs: PairTable, quick: TrainSettings, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    """The tiny BERT has 32 positions; a text of 50 words must not run past them."""
+    """The tiny BERT has 32 positions, and here a tokenizer that does not know it."""
+    folder = tmp_path / "longer"
+    shutil.copytree(tiny_bert, folder)
+    about = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**about, "model_max_length": 512}))
     frame = small_pairs.frame.copy()
     frame.loc[0, "text"] = "square " * 50
-    prepared = prepare(replace(small_pairs, frame=frame), quick.replace(max_length=200))
+    settings = quick.replace(max_length=200, text_encoder=str(folder))
+    prepared = prepare(replace(small_pairs, frame=frame), settings)
 
     longest = max(len(ids) for ids in prepared.loaders.train.dataset.ids)
     assert prepared.processor.max_length == longest == 32
