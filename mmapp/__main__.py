@@ -112,12 +112,14 @@ def main() -> int:
         return _complain(error, 2)
     except MmappError as error:
         return _complain(error, 1)
+    except OSError as error:  # an output that cannot be written, a full disk
+        return _complain(error, 1)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def _complain(error: MmappError, status: int) -> int:
+def _complain(error: Exception, status: int) -> int:
     print(f"mmapp: {' '.join(str(error).split())}", file=sys.stderr)
     return status
 

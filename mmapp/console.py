@@ -34,8 +34,12 @@ def run_training(data: str, output: Path, resume: bool, given: dict[str, Any]) -
         quiet_libraries()
         status = run.status
         if status != "done":
-            run.write_state(status="queued", message=None)
+            if _is_first():
+                run.claim().release()  # a run that another process works on is left alone
+                run.write_state(status="queued", message=None)
             status = work(run, stop, narrate)
+    if not _is_first():
+        return STOPPED_BY_USER if status == "stopped" else 0
     report = run.report()
     if report is not None:
         print(summary(report))
@@ -49,7 +53,7 @@ def run_training(data: str, output: Path, resume: bool, given: dict[str, Any]) -
 
 def _open_or_create(data: str, output: Path, resume: bool, given: dict[str, Any]) -> Run:
     """The run in `output`. Raises RunError when it is there and was not to be resumed."""
-    if int(os.environ.get("RANK", "0")) > 0:
+    if not _is_first():
         return _wait_for(output)
     if resume and (output / "settings.json").is_file():
         run = Run.open(output)
@@ -63,6 +67,11 @@ def _open_or_create(data: str, output: Path, resume: bool, given: dict[str, Any]
     )
     where = str(Path(data).resolve()) if Path(data).exists() else data
     return Run.create(output, Order(where, settings, Path(data).name))
+
+
+def _is_first() -> bool:
+    """Of the processes that `accelerate launch` starts, one speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _wait_for(output: Path) -> Run:

@@ -20,9 +20,9 @@ def make_report(outputs: Outputs, names: list[str], split: str) -> dict[str, Any
         names: the label of each class number.
         split: which rows these are, as text.
     """
-    labels, probabilities = outputs.labels, outputs.probabilities()
-    if labels is None or not len(labels):
+    if outputs.labels is None or not len(outputs.labels):
         return {"n": 0, "split": split}
+    labels, probabilities = outputs.labels, outputs.probabilities()
     most = int(np.bincount(labels, minlength=len(names)).argmax())
     always = np.zeros_like(probabilities)
     always[:, most] = 1.0

@@ -5,6 +5,7 @@ Shapes: B pairs, T word pieces, P image positions, S pixels, D an encoder's own 
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
 import torch
@@ -131,7 +132,7 @@ def _extra_tokens(config: PreTrainedConfig, count: int, side: int) -> int:
 
 
 def _interpolates(backbone: nn.Module) -> bool:
-    return "interpolate_pos_encoding" in backbone.forward.__code__.co_varnames
+    return "interpolate_pos_encoding" in inspect.signature(backbone.forward).parameters
 
 
 def _text_class(config: PreTrainedConfig) -> Any:

@@ -86,11 +86,24 @@ def _trunk(model: nn.Module) -> nn.Module:
     if isinstance(model, torchvision.models.MaxVit):
         return nn.Sequential(OrderedDict(stem=model.stem, blocks=nn.Sequential(*model.blocks)))
     kept: OrderedDict[str, nn.Module] = OrderedDict()
+    if isinstance(model, (torchvision.models.GoogLeNet, torchvision.models.Inception3)):
+        kept["input"] = InceptionInput()
     for child_name, child in model.named_children():
         if child_name in ENDS:
             break
         kept[child_name] = child
+    if isinstance(model, torchvision.models.DenseNet):
+        kept["relu"] = nn.ReLU()  # a function in torchvision's forward, no child
     return nn.Sequential(kept)
+
+
+class InceptionInput(nn.Module):
+    """ImageNet's normalisation -> that of GoogLeNet and Inception, which were trained with 0.5."""
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        mean = pixel_values.new_tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+        std = pixel_values.new_tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        return (pixel_values * std + mean - 0.5) / 0.5
 
 
 def pretrained_trunk(name: str) -> TorchvisionTrunk:

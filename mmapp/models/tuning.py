@@ -50,14 +50,14 @@ def encoders(model: FusionModel) -> dict[str, nn.Module]:
 def parameter_groups(model: FusionModel, settings: TrainSettings) -> list[dict[str, Any]]:
     """Learning weights in groups of one rate and one decay each, as torch's optimizers take them.
 
-    Each encoder has its own rate, everything else the other one. Biases, norms and the learnt
-    absence vectors are not pulled towards zero.
+    Each encoder has its own rate, everything else the other one. Biases, norms, the learnt absence
+    vectors and class tokens (single rows, whatever their shape) are not pulled towards zero.
     """
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate, decays = _rate(name, model, settings), parameter.ndim > 1
+        rate, decays = _rate(name, model, settings), parameter.squeeze().ndim > 1
         group = groups.setdefault(
             (rate, decays),
             {

@@ -62,7 +62,7 @@ class RunQueue:
         self._thread.join()
         if self._warm is not None:
             self._warm.kill()
-            self._warm.wait()
+            self._warm.communicate()
 
     def submit(self, order: Order) -> Run:
         """Put a new run at the end of the queue."""

@@ -120,8 +120,14 @@ class Run:
             raise RunError(f"{self.folder}/settings.json is not one of this app: {error}.") from error
 
     def state(self) -> dict[str, Any]:
-        """state.json, but a run that claims to be at work without a living worker is interrupted."""
-        state = _read_json(self.folder / "state.json")
+        """state.json, but a run that claims to be at work without a living worker is interrupted.
+
+        A file that cannot be read stands for a failed run: it must not keep the others from theirs.
+        """
+        try:
+            state = _read_json(self.folder / "state.json")
+        except RunError as error:
+            return {"status": "failed", "message": str(error)}
         if state["status"] in AT_WORK and not self.alive():
             # Its last act may have come between the two reads.
             state = _read_json(self.folder / "state.json")

@@ -2,7 +2,7 @@
 
     resume/state.json            plain values, and the name of the tensors' file; written last
     resume/step-N.safetensors    weights, optimizer, randomness, best weights
-    processor/                   so that a vocabulary is not learnt again
+    resume/processor/            so that a vocabulary is not learnt again
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mmapp.training.state import TrainingState
 
 def save_snapshot(folder: Path, state: TrainingState) -> None:
     """Write the state; the snapshot before it is removed only once this one is complete."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tensors, values = state.capture()
     name = f"step-{state.step}.safetensors"
     beside = folder / f".{name}"
@@ -49,7 +49,7 @@ def load_snapshot(folder: Path) -> TrainingState:
 def save_processor(folder: Path, processor: FusionProcessor) -> None:
     """Keep the processor; complete once the folder has its name."""
     beside = folder.with_name(f".{folder.name}")
-    beside.mkdir(exist_ok=True)
+    beside.mkdir(parents=True, exist_ok=True)
     processor.save_pretrained(beside)
     beside.rename(folder)
 

@@ -122,7 +122,7 @@ class _Worker:
         return table
 
     def _prepare(self, table: PairTable) -> Prepared:
-        kept = self.run.folder / "processor"
+        kept = self.run.resume / "processor"
         prepared = prepare(table, self.order.settings, processor=load_processor(kept))
         if self.writes and not kept.exists():
             save_processor(kept, prepared.processor)

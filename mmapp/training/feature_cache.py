@@ -38,7 +38,7 @@ class FeatureStore:
 
     def __init__(self, lengths: Sequence[int], width: int, tokens: bool, folder: Path | None) -> None:
         """Room for features whose texts or pictures have `lengths` tokens."""
-        self.offsets = np.concatenate([[0], np.cumsum(lengths)])
+        self.offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         self.width = width
         self.pooled = _array(folder, (len(lengths), width), np.float32)
         self.tokens = _array(folder, (int(self.offsets[-1]), width), np.float16) if tokens else None

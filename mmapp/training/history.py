@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# started    steps, epochs, pairs, parameters, learning, device, precision
-# encoded    modality, done, total, pairs_per_second           (tuning head: features being computed)
+# started    step, steps, epochs, pairs, parameters, learning, device, processes, precision
+# encoded    modality, done, total, per_second                 (tuning head: features being computed)
 # step       step, steps, epoch, loss, learning_rate, pairs_per_second, seconds_left
 # evaluated  step, epoch, train_loss, loss, accuracy, macro_f1, ..., best
 # saved      step

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmapp.data.loading import Batch, Shard
 from mmapp.device import choose_precision, make_accelerator
@@ -141,7 +142,7 @@ class _Run:
         """Before the first step, measure how the encoders' outputs are spread over some pairs."""
         if self.state.step:
             return
-        self.bare.eval()
+        self._as_in_the_first_step()
         found: dict[str, list[Encoding]] = {}
         for batch in islice(self.loaders.train.batches(), max(1, MEASURED // self.settings.batch_size)):
             moved = to_device(batch, self.accelerator.device)
@@ -154,19 +155,29 @@ class _Run:
         for modality, encodings in found.items():
             self.bare.projection(modality).fit(encodings)
 
+    def _as_in_the_first_step(self) -> None:
+        """Everything as in evaluation, but batch norms that learn see the batch, as they will when
+        training begins: their running statistics hold nothing yet."""
+        self.bare.train()
+        learning = [m for m in self.bare.modules() if isinstance(m, _BatchNorm) and m.training]
+        self.bare.eval()
+        for norm in learning:
+            norm.train()
+
     def epochs(self) -> Iterator[Event]:
         """All epochs that are left, each followed by a look at the validation pairs."""
         reason = "done"
         while self.state.epoch < self.settings.epochs:
+            if self.history.exhausted():
+                reason = "patience"
+                break
             yield from self._steps_of_epoch()
             if self._stopping():
                 reason = "stopped"
                 break
-            yield self._evaluated()
+            evaluated = self._evaluated()
             self.state.next_epoch()
-            if self.history.exhausted():
-                reason = "patience"
-                break
+            yield evaluated
         best = self.history.best()
         yield Event(
             "finished",

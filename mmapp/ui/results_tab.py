@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from mmapp.runs.run import list_runs
+from mmapp.errors import MmappError
+from mmapp.runs.run import Run, list_runs
 from mmapp.ui import plots, views, words
 from mmapp.ui.handlers import spoken
 from mmapp.ui.shelf import Shelf, run_title
@@ -60,10 +61,16 @@ def compare(shelf: Shelf) -> str:
     for run in list_runs(shelf.queue.folder):
         report = run.report()
         if report and report.get("n"):
-            order = run.order()
-            data = order.title or order.data
-            settings = order.settings
             scores = [report["accuracy"], report["macro_f1"], report["n"]]
-            rows.append([run_title(run), data, settings.fusion, settings.tuning, *scores])
+            rows.append([run_title(run), *_what(run), *scores])
     rows.sort(key=lambda row: -row[5])
     return plots.table(words.COMPARE_HEADERS, rows, words_in=4) if rows else ""
+
+
+def _what(run: Run) -> list[str]:
+    """Data, fusion and tuning of a run; of one whose orders cannot be read, nothing."""
+    try:
+        order = run.order()
+    except MmappError:
+        return ["", "", ""]
+    return [order.title or order.data, order.settings.fusion, order.settings.tuning]

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmapp.errors import CheckpointError
+from mmapp.errors import CheckpointError, MmappError
 from mmapp.runs.queue import RunQueue
 from mmapp.runs.run import Run, list_runs
 from mmapp.ui import words
@@ -46,7 +46,7 @@ class Shelf:
         run = self.queue.find(key or "")
         if run is not None and run.has_checkpoint():
             return run.checkpoint
-        if key and Path(key).name == key and (BUNDLED / key / "config.json").is_file():
+        if key and key != ".." and Path(key).name == key and (BUNDLED / key / "config.json").is_file():
             return BUNDLED / key
         raise CheckpointError(words.NO_MODEL)
 
@@ -76,7 +76,10 @@ class Shelf:
 
 def run_title(run: Run) -> str:
     """How a run is named in lists: data, fusion, tuning, when."""
-    order = run.order()
+    try:
+        order = run.order()
+    except MmappError:  # of another version of the app, or damaged: its name is all there is
+        return run.id
     when = run.id[:13].replace("-", " ")
     settings = order.settings
     return f"{order.title or order.data} · {settings.fusion} · {settings.tuning} · {when}"

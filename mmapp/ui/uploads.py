@@ -21,14 +21,18 @@ def keep_upload(files: list[Path]) -> tuple[Path, str]:
         Its place, as `load_pairs` takes it, and a title.
 
     Raises:
-        DataError: several zips.
+        DataError: several zips, or several files of one name.
         ArchiveError: a zip that cannot be unpacked.
     """
-    folder = uploads() / secrets.token_hex(8)
-    folder.mkdir(parents=True)
     archives = [file for file in files if file.suffix.lower() == ".zip"]
     if len(archives) > 1:
         raise DataError("Several zips were given. Put everything into one zip, or give one at a time.")
+    names = [file.name for file in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"Several files are called {twice[0]}. Rename them, or give one zip of folders.")
+    folder = uploads() / secrets.token_hex(8)
+    folder.mkdir(parents=True)
     for file in files:
         if len(files) > 1 and file in archives:
             unpack(file, folder)

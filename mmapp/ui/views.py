@@ -43,8 +43,8 @@ def cards(table: PairTable) -> str:
 
 
 def _card(pair: Pair) -> str:
-    text = html.escape(pair.text or "")
-    text = text if len(text) <= 140 else f"{text[:140]} …"
+    text = pair.text or ""
+    text = html.escape(text if len(text) <= 140 else f"{text[:140]} …")
     label = f'<span class="mm-chip label">{html.escape(pair.label)}</span>' if pair.label else ""
     return (
         f'<article class="mm-card">{_thumbnail(pair.image)}<p>{text}</p>'

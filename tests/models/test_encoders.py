@@ -98,10 +98,6 @@ def test_a_vits_class_token_is_the_whole_and_its_patches_are_the_parts(tiny_vit:
     assert encoding.mask.tolist() == [[True] * 16] * 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_interpolates asks forward.__code__, which in transformers 5 is a decorator's",
-)
 @torch.no_grad()
 def test_a_vit_reads_pictures_of_another_size_by_interpolating_positions(tiny_vit: Path) -> None:
     original = ViTModel.from_pretrained(tiny_vit).eval()

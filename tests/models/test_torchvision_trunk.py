@@ -167,3 +167,27 @@ def test_code_in_a_weight_file_is_never_run(put_torchvision_weights: Put, tmp_pa
     with pytest.raises(EncoderError, match="torchvision:squeezenet1_1"):
         pretrained_trunk("squeezenet1_1")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["googlenet", "densenet121"])
+def test_what_torchvision_does_in_its_forward_is_not_lost(name: str) -> None:
+    """GoogLeNet renormalises its input and DenseNet ends in a ReLU, both outside their children."""
+    torch.manual_seed(0)
+    trunk = TorchvisionTrunk(TorchvisionConfig(name=name)).eval()
+    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    whole = torchvision.models.get_model(name, weights=None, **options).eval()
+    whole.load_state_dict(trunk.trunk.state_dict(), strict=False)
+    if name == "googlenet":
+        whole.transform_input = True
+    pixels = torch.randn(1, 3, 64, 64)
+    seen: list[torch.Tensor] = []
+    pooled_by = whole.avgpool if name == "googlenet" else whole.classifier
+    pooled_by.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+
+    with torch.no_grad():
+        whole(pixels)
+        states = trunk(pixels).last_hidden_state
+
+    expected = seen[0]
+    found = states if name == "googlenet" else states.mean(dim=(2, 3))
+    torch.testing.assert_close(found, expected)

@@ -133,10 +133,6 @@ def test_gone_on_from_a_stop_a_run_ends_as_if_it_had_never_been_stopped(
     assert differing(prepared.model, whole.model) == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the epoch is counted after its event was sent, so from there it is evaluated again",
-)
 def test_gone_on_from_an_evaluation_it_is_not_counted_twice(
     small_pairs: PairTable, quick: TrainSettings
 ) -> None:
