@@ -57,6 +57,7 @@ def _open_or_create(data: str, output: Path, resume: bool, given: dict[str, Any]
         return _wait_for(output)
     if resume and (output / "settings.json").is_file():
         run = Run.open(output)
+        run.order()  # a checkpoint has a settings.json as well; nothing is to be written there
         if given:
             say(f"going on with the settings of {output}; the options given now are not used")
         return run

@@ -38,7 +38,7 @@ def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean of -log of the probability given to the label, in nats."""
     given = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(given, 1e-12, 1.0)).mean())
+    return abs(float(np.log(np.clip(given, 1e-12, 1.0)).mean()))
 
 
 METRICS: dict[str, Metric] = {

@@ -230,10 +230,12 @@ def _forget_evaluation(records: list[dict[str, Any]], epoch: int) -> None:
 
 
 def _never_began(folder: Path) -> bool:
-    if not (folder / "settings.json").is_file():
+    try:
+        state = _read_json(folder / "state.json")
+    except RunError:
         return False
-    run = Run(folder)
-    return run.status == "failed" and not any(e["event"] == "started" for e in run.events())
+    began = any(event["event"] == "started" for event in Run(folder).events())
+    return state.get("status") == "failed" and not began
 
 
 def list_runs(folder: Path) -> list[Run]:

@@ -18,7 +18,7 @@ Point = tuple[float, float]
 
 MAX_POINTS = 300
 WIDTH, HEIGHT = 480, 220
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 28
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,6 @@ def run_title(run: Run) -> str:
         order = run.order()
     except MmappError:  # of another version of the app, or damaged: its name is all there is
         return run.id
-    when = run.id[:13].replace("-", " ")
+    when = time.strftime("%d %b %H:%M", time.localtime(run.state()["created"]))
     settings = order.settings
     return f"{order.title or order.data} · {settings.fusion} · {settings.tuning} · {when}"

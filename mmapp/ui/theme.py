@@ -43,7 +43,7 @@ button[role="tab"].selected { color: var(--primary-700) !important; }
 .mm-figure b { display: block; font-size: 1.5rem; font-weight: 650; font-variant-numeric: tabular-nums;
   line-height: 1.25; }
 .mm-figure span { color: var(--body-text-color-subdued); font-size: .85rem; }
-.mm-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr));
+.mm-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr));
   gap: .75rem; }
 .mm-card { border: 1px solid var(--border-color-primary); border-radius: 10px; overflow: hidden;
   background: var(--background-fill-primary); display: flex; flex-direction: column; }
@@ -69,7 +69,7 @@ button[role="tab"].selected { color: var(--primary-700) !important; }
 .mm-status b { font-size: 1.1rem; }
 .mm-table { overflow-x: auto; }
 .mm-table table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-.mm .mm-table table, .mm-table table, .mm-table th, .mm-table td { border: none !important; }
+.mm-table table, .mm-table tbody, .mm-table tr, .mm-table th, .mm-table td { border: none !important; }
 .mm-table th, .mm-table td { padding: .35rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--border-color-primary) !important; }
 .mm-table th { font-weight: 600; color: var(--body-text-color-subdued); font-size: .85rem; }
@@ -89,7 +89,7 @@ button[role="tab"].selected { color: var(--primary-700) !important; }
   padding: .7rem .8rem .4rem;
   background: var(--background-fill-primary); }
 .mm-chart svg { width: 100%; height: auto; display: block; }
-.mm-chart text { fill: var(--body-text-color-subdued); font-size: 11px; }
+.mm-chart text { fill: var(--body-text-color-subdued); font-size: 13px; }
 .mm-legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .82rem; }
 .mm-legend i { display: inline-block; width: 1rem; height: 3px; border-radius: 2px;
   vertical-align: middle;

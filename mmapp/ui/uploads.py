@@ -30,7 +30,7 @@ def keep_upload(files: list[Path]) -> tuple[Path, str]:
     names = [file.name for file in files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise DataError(f"Several files are called {twice[0]}. Rename them, or give one zip of folders.")
+        raise DataError(f"Several files are called {twice[0]}. Rename them, or zip their folders.")
     folder = uploads() / secrets.token_hex(8)
     folder.mkdir(parents=True)
     for file in files:
