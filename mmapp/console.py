@@ -146,7 +146,7 @@ def narrate(event: Any) -> None:
     elif event.kind == "encoded":
         _overwrite(f"{values['modality']} features {values['done']}/{values['total']}")
     elif event.kind == "step":
-        step, steps, left = values["step"], values["steps"], values["seconds_left"]
+        step, steps, left = values["step"], values["steps"], values["seconds_left"] or 0
         _overwrite(f"step {step}/{steps}, loss {values['loss']:.3f}, {left:.0f} s left")
     elif event.kind == "evaluated":
         best = ", best so far" if values.get("best") else ""

@@ -127,7 +127,8 @@ class Run:
         try:
             state = _read_json(self.folder / "state.json")
         except RunError as error:
-            return {"status": "failed", "message": str(error)}
+            created = self.folder.stat().st_mtime
+            return {"status": "failed", "created": created, "message": str(error)}
         if state["status"] in AT_WORK and not self.alive():
             # Its last act may have come between the two reads.
             state = _read_json(self.folder / "state.json")

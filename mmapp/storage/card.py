@@ -127,8 +127,9 @@ def _header(config: FusionConfig, facts: Facts) -> str:
 
 
 def _source(data: dict[str, Any]) -> str:
-    """The data's name without the folders of somebody's machine."""
-    return str(data["source"]).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    """The data's name without the folders of somebody's machine, on one line."""
+    name = str(data["source"]).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    return " ".join(name.split())
 
 
 def _encoder(config: FusionConfig, modality: str) -> str:

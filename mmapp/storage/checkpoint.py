@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedConfig
+
 from mmapp.data.processor import FusionProcessor
 from mmapp.errors import CheckpointError
 from mmapp.models.configuration import FORMAT_VERSION, FusionConfig
@@ -66,6 +68,9 @@ def save_checkpoint(
     config = model.config
     config.text_encoder = public_name(config.text_encoder)
     config.image_encoder = public_name(config.image_encoder)
+    for part in (config.text_config, config.image_config):
+        if isinstance(part, PreTrainedConfig):
+            part.name_or_path = ""  # transformers notes the folder it was loaded from
     model.save_pretrained(beside)
     processor.save_pretrained(beside)
     _write_json(beside / "metrics.json", facts.report)
@@ -116,7 +121,7 @@ def load_checkpoint(name: str | Path) -> tuple[FusionModel, FusionProcessor]:
     folder = find_checkpoint(name)
     check_folder(folder)
     try:
-        model, loading = FusionModel.from_pretrained(
+        opened: Any = FusionModel.from_pretrained(
             folder, local_files_only=True, output_loading_info=True
         )
         processor = FusionProcessor.from_pretrained(folder, local_files_only=True)
@@ -125,6 +130,7 @@ def load_checkpoint(name: str | Path) -> tuple[FusionModel, FusionProcessor]:
     except Exception as error:  # on damaged or hostile files the libraries raise nearly anything
         reason = textwrap.shorten(first_line(error), 300, placeholder=" …")
         raise CheckpointError(f"{folder} could not be opened: {reason}") from error
+    model, loading = opened
     missing = sorted(loading["missing_keys"])
     if missing:  # they would be drawn at random, and every answer with them
         raise CheckpointError(

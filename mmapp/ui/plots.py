@@ -157,9 +157,11 @@ def bars(values: dict[str, float], shown: Sequence[str]) -> str:
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], words_in: int = 1) -> str:
     """A table whose first `words_in` columns are words and the rest numbers."""
 
+    quoted = ' class="words"'
+
     def cells(tag: str, values: Sequence[Any]) -> str:
         return "".join(
-            f'<{tag}{" class=words" if i < words_in else ""}>{_cell(value)}</{tag}>'
+            f"<{tag}{quoted if i < words_in else ''}>{_cell(value)}</{tag}>"
             for i, value in enumerate(values)
         )
 

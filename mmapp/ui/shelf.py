@@ -47,8 +47,8 @@ class Shelf:
         run = self.queue.find(key or "")
         if run is not None and run.has_checkpoint():
             return run.checkpoint
-        if key and key != ".." and Path(key).name == key and (BUNDLED / key / "config.json").is_file():
-            return BUNDLED / key
+        if key in [path.parent.name for path in BUNDLED.glob("*/config.json")]:
+            return BUNDLED / str(key)
         raise CheckpointError(words.NO_MODEL)
 
     def open(self, key: str | None) -> Predictor:

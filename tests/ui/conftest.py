@@ -1,0 +1,22 @@
+"""A running event loop to draw pages in; without one Gradio makes its own and never closes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def drawn_by() -> Callable[..., Any]:
+    """drawn_by(function, ...): what the function gives, called while a loop is running."""
+
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        async def run() -> Any:
+            return function(*arguments)
+
+        return asyncio.run(run())
+
+    return call

@@ -1,0 +1,136 @@
+"""The shelf leads from a short key to a checkpoint, and never anywhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mmapp.errors import CheckpointError
+from mmapp.runs.queue import RunQueue
+from mmapp.runs.run import Order, Run
+from mmapp.settings import TrainSettings
+from mmapp.ui import results_tab, words
+from mmapp.ui.shelf import BUNDLED, OPEN_AT_ONCE, Shelf
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(RunQueue(tmp_path / "home" / "runs"))
+
+
+@pytest.fixture
+def finished(shelf: Shelf) -> Callable[[str], Run]:
+    """finished(title): a run with a checkpoint that nobody could open."""
+
+    def make(title: str) -> Run:
+        run = shelf.queue.submit(Order("data", TrainSettings(fusion="concat"), title))
+        run.checkpoint.mkdir()
+        (run.checkpoint / "config.json").write_text("{}")
+        return run
+
+    return make
+
+
+def test_runs_with_a_result_come_before_the_bundled_ones(
+    shelf: Shelf, finished: Callable[[str], Run]
+) -> None:
+    run = finished("my data")
+    shelf.queue.submit(Order("data", TrainSettings(), "no result yet"))
+    choices = shelf.choices()
+    assert [key for _, key in choices][0] == run.id
+    assert "digits" in [key for _, key in choices]
+    assert choices[0][0].startswith("my data · concat · full · ")
+    assert "no result yet" not in " ".join(title for title, _ in choices)
+    assert shelf.first() in [key for _, key in choices[1:]]
+
+
+def test_a_key_leads_to_its_folder(shelf: Shelf, finished: Callable[[str], Run]) -> None:
+    run = finished("my data")
+    assert shelf.folder(run.id) == run.checkpoint
+    assert shelf.folder("digits") == BUNDLED / "digits"
+
+
+def test_no_other_key_leads_anywhere(
+    shelf: Shelf, finished: Callable[[str], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All around lie folders that look like checkpoints and runs."""
+    run = finished("my data")
+    bundled = tmp_path / "bundled"
+    for folder in (bundled, bundled / "one", bundled / "one" / "inside", tmp_path):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text("{}")
+    for folder in (shelf.queue.folder, shelf.queue.folder.parent):
+        (folder / "settings.json").write_text("{}")
+        (folder / "checkpoint").mkdir()
+        (folder / "checkpoint" / "config.json").write_text("{}")
+    monkeypatch.setattr("mmapp.ui.shelf.BUNDLED", bundled)
+    assert shelf.folder("one") == bundled / "one"
+    for key in (
+        *(None, "", ".", "..", "one/inside", "one/", "./one", "../bundled", "../bundled/one"),
+        *(str(bundled / "one"), str(run.folder), f"../runs/{run.id}", f"{run.id}/checkpoint"),
+        *("no such key", "one\0", "x" * 300),
+    ):
+        with pytest.raises(CheckpointError, match=words.NO_MODEL):
+            shelf.folder(key)
+
+
+def test_the_last_few_stay_open_and_a_new_result_is_opened_anew(
+    shelf: Shelf, finished: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    predictor, quiet = ModuleType("predictor"), ModuleType("quiet")
+    predictor.Predictor = lambda folder: opened.append(folder.parent.name) or object()
+    quiet.quiet_libraries = lambda: None
+    monkeypatch.setitem(sys.modules, "mmapp.inference.predictor", predictor)
+    monkeypatch.setitem(sys.modules, "mmapp.quiet", quiet)
+    runs = [finished(f"data {i}") for i in range(OPEN_AT_ONCE + 1)]
+    first, last = runs[0].id, runs[-1].id
+
+    assert shelf.open(first) is shelf.open(first)
+    for run in runs[1:]:
+        shelf.open(run.id)
+    assert opened == [run.id for run in runs]
+    shelf.open(first)  # the one that was put away
+    shelf.open(last)
+    assert opened == [*(run.id for run in runs), first]
+    os.utime(runs[-1].checkpoint / "config.json", (1, 1))
+    shelf.open(last)
+    assert opened[-1] == last
+
+
+def test_a_run_of_another_version_keeps_nobody_from_the_others(
+    shelf: Shelf, finished: Callable[[str], Run]
+) -> None:
+    """Its settings have a name that this version does not know; another's state is torn."""
+    old, torn, good = finished("old"), finished("torn"), finished("good")
+    orders: dict[str, Any] = json.loads((old.folder / "settings.json").read_text())
+    orders["settings"]["wings"] = 2
+    (old.folder / "settings.json").write_text(json.dumps(orders))
+    (torn.folder / "state.json").write_text("{")
+    for run in (old, torn, good):
+        run.write_report({"n": 6, "accuracy": 0.5, "macro_f1": 0.25})
+    titles = {key: title for title, key in shelf.choices()}
+    assert titles[old.id] == old.id
+    assert titles[good.id].startswith("good · concat")
+    assert titles[torn.id].startswith("torn · concat")
+    compared = results_tab.compare(shelf)
+    assert compared.count("<tr>") == 4
+    assert "good" in compared
+
+
+def test_runs_are_compared_the_best_first(shelf: Shelf, finished: Callable[[str], Run]) -> None:
+    for name, f1 in (("middle", 0.5), ("best", 0.75), ("worst", 0.25)):
+        finished(name).write_report({"n": 6, "accuracy": 0.5, "macro_f1": f1})
+    shutil.copy(finished("empty").folder / "settings.json", shelf.queue.folder / "stray.json")
+    compared = results_tab.compare(shelf)
+    places = [compared.index(f"{name} ·") for name in ("best", "middle", "worst")]
+    assert places == sorted(places)
+    assert "empty" not in compared
