@@ -51,8 +51,11 @@ def stratify(frame: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.Ser
     """A side for every row: `shares` of the rows for the named sides, the rest for train.
 
     Groups of twins are visited in random order, the large ones first; each goes to the side with
-    the most places still open for its labels, ties to the side that is emptiest overall.
+    the most places still open for its labels, ties to the side that is emptiest overall. The deal
+    follows from what the rows say, not from their order: the same data, shuffled, is dealt the same.
     """
+    rows = frame.index
+    frame = frame.sort_values(["image_hash", "text", "label"], na_position="first")
     rng = np.random.default_rng(seed)
     labels = frame["label"].fillna("").to_numpy()
     members = _members(twins(frame))
@@ -74,7 +77,7 @@ def stratify(frame: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.Ser
         taken[side] += len(members[group])
         for label, count in wanted.items():
             places[side, label] -= count
-    return pd.Series(chosen, index=frame.index)
+    return pd.Series(chosen, index=frame.index).reindex(rows)
 
 
 def _members(groups: np.ndarray) -> list[np.ndarray]:

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def check_folder(folder: Path) -> None:
             f"{folder} holds a {values.get('model_type') or 'model of unknown type'}, "
             f"not a checkpoint of this app. As an encoder it may serve: give it to train."
         )
-    if "auto_map" in json.dumps(values):
+    if any("auto_map" in config for config in _configs(values)):
         raise CheckpointError(f"{folder} asks to run code that it brings. Such folders are not opened.")
     version = values.get("format_version", FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -182,6 +183,14 @@ def _check_index(path: Path) -> None:
         raise CheckpointError(
             f"{path} names {wrong}; weights are read only from .safetensors files beside it."
         )
+
+
+def _configs(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A config and those nested in it. (A label may be called anything, so id2label is none.)"""
+    yield values
+    for name, part in values.items():
+        if isinstance(part, dict) and name not in ("id2label", "label2id"):
+            yield from _configs(part)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -80,10 +80,6 @@ def test_training_data_is_recognised_in_another_place_and_form(
     assert {name: report[name] for name in SCORES} == scores(told)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the deal follows the order of the rows, the fingerprint does not (mmapp/data/splits.py)",
-)
 def test_training_data_in_another_order_is_dealt_as_training_dealt_it(
     predictor: Predictor, put_rows: Put, rows: Rows, told: dict[str, Any], tmp_path: Path
 ) -> None:
