@@ -24,6 +24,9 @@ def open_page(page: Page, url: str) -> None:
 def test_the_bundled_model_answers_at_once(page: Page, server) -> None:
     open_page(page, server.url)
     page.get_by_text("one less than nine").first.click()
+    # The example travels over the server; asked before it arrives, the model would get nothing.
+    expect(page.locator("#try-text textarea")).to_have_value("one less than nine")
+    expect(page.locator("#try-image img")).to_be_visible()
     page.locator("#try-predict").click()
     answer = page.locator("#try-answer")
     expect(answer).to_contain_text(re.compile("match"), timeout=60_000)
