@@ -56,76 +56,93 @@ def build(
         curves = gr.HTML(elem_id="train-curves")
         with gr.Accordion(words.LOG, open=False):
             log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="train-log")
-    shown = [run_id, remembered, timer, status, curves, log, stop, resume, trying.model]
-    nothing = [gr.skip()] * len(shown)
 
-    def frame(run: Run) -> list[Any]:
-        """Everything the tab shows of a run; once it is over the timer rests."""
+    shown = [run_id, remembered, timer, status, curves, log, stop, resume, trying.model]
+    act = _Actions(queue, shelf, tuple(knobs), len(shown))
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    widgets = list(knobs.values())
+    started = start.click(act.begin, [data.chosen, *widgets], shown, **private)
+    # gr.State stays on the server; only what the browser itself keeps reaches its JavaScript.
+    started.success(None, remembered, None, js=KEEP_ADDRESS, **private)
+    stop.click(act.stop, run_id, shown, queue=False, **private)
+    resume.click(act.resume, run_id, shown, **private)
+    timer.tick(act.poll, run_id, shown, concurrency_limit=None, **private)
+    page.load(act.find_again, remembered, shown, **private)
+    preset.input(lambda name: _preset_values(name, list(knobs)), preset, widgets, **private)
+    data.chosen.change(_title, data.chosen, title, **private)
+    return TrainTab(tab, run_id)
+
+
+@dataclass(frozen=True)
+class _Actions:
+    """What the buttons, the timer and the page's load do; each answers with a frame.
+
+    Attributes:
+        queue: starts and stops runs.
+        shelf: knows the models that finished runs left.
+        knobs: names of the settings, in the order of their widgets.
+        width: how many widgets a frame fills.
+    """
+
+    queue: RunQueue
+    shelf: Shelf
+    knobs: tuple[str, ...]
+    width: int
+
+    @spoken
+    def begin(self, choice: dict[str, Any], *values: Any) -> list[Any]:
+        given = form.read(dict(zip(self.knobs, values, strict=True)))
+        settings = TrainSettings(**{**given, **choice["columns"]})
+        settings = settings.replace(
+            text_encoder=absolute(settings.text_encoder),
+            image_encoder=absolute(settings.image_encoder),
+        )
+        return self._frame(self.queue.submit(Order(choice["source"], settings, choice["title"])))
+
+    @spoken
+    def poll(self, identity: str) -> list[Any]:
+        return self._frame(self.queue.find(identity))
+
+    @spoken
+    def find_again(self, kept: str, request: gr.Request) -> list[Any]:
+        """The run in the address, else the one this browser started last."""
+        addressed = self.queue.find(request.query_params.get("run", ""))
+        return self._frame(addressed or self.queue.find(kept or ""))
+
+    @spoken
+    def stop(self, identity: str) -> list[Any]:
+        run = self.queue.find(identity)
+        if run is not None:
+            self.queue.stop(run)
+        return self._frame(run)
+
+    @spoken
+    def resume(self, identity: str) -> list[Any]:
+        run = self.queue.find(identity)
+        if run is not None:
+            self.queue.resume(run)
+        return self._frame(run)
+
+    def _frame(self, run: Run | None) -> list[Any]:
+        """Everything the tab shows of a run; without one nothing changes, the timer included."""
+        if run is None:
+            return [gr.skip()] * self.width
         events, state = run.events(), run.state()["status"]
         over = state in OVER
         models = gr.skip()
         if over and run.has_checkpoint():
-            models = gr.Dropdown(shelf.choices(), value=run.id)
+            models = gr.Dropdown(self.shelf.choices(), value=run.id)
         return [
             run.id,
             run.id,
             gr.Timer(active=not over),
-            progress.status(run, events, queue.place(run)),
+            progress.status(run, events, self.queue.place(run)),
             progress.picture(events),
             _tail(run),
             gr.Button(interactive=not over),
             gr.Button(interactive=state in RESUMABLE),
             models,
         ]
-
-    @spoken
-    def begin(choice: dict[str, Any], *values: Any) -> list[Any]:
-        given = form.read(dict(zip(knobs, values, strict=True)))
-        settings = TrainSettings(**{**given, **choice["columns"]})
-        settings = settings.replace(
-            text_encoder=absolute(settings.text_encoder),
-            image_encoder=absolute(settings.image_encoder),
-        )
-        return frame(queue.submit(Order(choice["source"], settings, choice["title"])))
-
-    @spoken
-    def poll(identity: str) -> list[Any]:
-        run = queue.find(identity)
-        return nothing if run is None else frame(run)
-
-    @spoken
-    def find_again(kept: str, request: gr.Request) -> list[Any]:
-        run = queue.find(request.query_params.get("run", "")) or queue.find(kept or "")
-        return nothing if run is None else frame(run)
-
-    @spoken
-    def end(identity: str) -> list[Any]:
-        run = queue.find(identity)
-        if run is None:
-            return nothing
-        queue.stop(run)
-        return frame(run)
-
-    @spoken
-    def go_on(identity: str) -> list[Any]:
-        run = queue.find(identity)
-        if run is None:
-            return nothing
-        queue.resume(run)
-        return frame(run)
-
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    widgets = list(knobs.values())
-    started = start.click(begin, [data.chosen, *widgets], shown, **private)
-    # gr.State stays on the server; only what the browser itself keeps reaches its JavaScript.
-    started.success(None, remembered, None, js=KEEP_ADDRESS, **private)
-    stop.click(end, run_id, shown, queue=False, **private)
-    resume.click(go_on, run_id, shown, **private)
-    timer.tick(poll, run_id, shown, concurrency_limit=None, **private)
-    page.load(find_again, remembered, shown, **private)
-    preset.input(lambda name: _preset_values(name, list(knobs)), preset, widgets, **private)
-    data.chosen.change(_title, data.chosen, title, **private)
-    return TrainTab(tab, run_id)
 
 
 def _draw_knobs() -> dict[str, Component]:

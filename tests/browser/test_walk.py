@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 TRAINING = 90_000  # milliseconds; a few epochs on the sample
 
@@ -114,3 +114,31 @@ def bad_zip(folder: Path) -> Path:
     return archive
 
 
+
+
+def test_a_run_outlives_the_server_and_is_found_again(page: Page, server) -> None:
+    open_page(page, server.url)
+    tab(page, "Train")
+    page.locator("#train-start").click()
+    status = page.locator("#train-status")
+    expect(status).to_contain_text(re.compile(r"step \d+ of \d+"), timeout=60_000)
+    page.wait_for_url(re.compile("run="))
+    address, before = page.url, taken(status)
+    page.goto("about:blank")
+
+    server.kill()
+    server.start()
+
+    page.goto(address)
+    tab(page, "Train")
+    expect(status).to_contain_text(re.compile(r"step \d+ of \d+"), timeout=60_000)
+    assert taken(status) > before
+    page.locator("#train-stop").click()
+    expect(status).to_contain_text("Stopped and saved", timeout=60_000)
+
+
+def taken(status: Locator) -> int:
+    """Steps taken so far, as the page says."""
+    found = re.search(r"step (\d+) of", status.inner_text())
+    assert found, status.inner_text()
+    return int(found[1])
