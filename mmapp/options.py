@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from mmapp.settings import Settings, choices_of
+from mmapp.choices import choices_of
+from mmapp.settings import Settings
 
 Given = dict[str, Any]  # only what the user wrote; everything else keeps its default
 

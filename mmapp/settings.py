@@ -7,13 +7,9 @@ model floors ask for, so a function says by its parameter which knobs it can see
 
 from __future__ import annotations
 
-import ast
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
 
 from mmapp.errors import SettingsError
 
@@ -169,6 +165,47 @@ class TrainSettings(DataSettings, ModelSettings):
         low=0.0,
         high=1.0,
     )
+    top_layers: int = setting(
+        2, "With tuning top-k: how many of each encoder's last layers learn.", unit="layers",
+        low=1, high=1000,
+    )  # fmt: skip
+    lora_rank: int = setting(
+        8, "With tuning lora: rank of the matrices added to the encoders' linear layers.",
+        low=1, high=1024,
+    )  # fmt: skip
+    layer_decay: float = setting(
+        1.0,
+        "Each encoder layer learns by this factor slower than the one above it. 1: all alike.",
+        low=0.1,
+        high=1.0,
+    )
+    optimizer: Literal["adamw", "adam", "sgd"] = setting(
+        "adamw", "How gradients become steps. sgd uses a momentum of 0.9 and wants larger rates."
+    )
+    accumulation: int = setting(
+        1,
+        "Parts each batch is worked through in, one after the other: less memory, same result. "
+        "Doubled by itself when the memory does not suffice.",
+        unit="parts",
+        low=1,
+        high=4096,
+    )
+    loss: str = setting(
+        "auto",
+        "What is made small. auto: the task's own. focal: looks at hard pairs. logistic: labels as "
+        "plus and minus one.",
+        table="mmapp.training.objectives:LOSSES",
+    )
+    label_smoothing: float = setting(
+        0.0, "Share of each label's weight that is spread over all labels.", low=0.0, high=0.9
+    )
+    class_weights: Literal["none", "balanced"] = setting(
+        "none", "balanced: a rare label counts as much as a frequent one."
+    )
+    focal_gamma: float = setting(
+        2.0, "With loss focal: how strongly easy pairs are played down. 0: not at all.",
+        low=0.0, high=10.0,
+    )  # fmt: skip
     weight_decay: float = setting(0.01, "Pull of every weight towards zero.", low=0.0, high=1.0)
     schedule: Literal["cosine", "linear", "constant"] = setting(
         "cosine", "How the step size falls after the warm-up."
@@ -223,32 +260,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "patience": 2,
     },
 }
-
-
-def choices_of(field: FieldInfo) -> list[str]:
-    """The values a field may take, or suggests; empty for numbers and free text."""
-    if get_origin(field.annotation) is Literal:
-        return list(get_args(field.annotation))
-    extra: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]
-    if not extra["table"]:
-        return []
-    module, _, name = extra["table"].partition(":")
-    keys = [f"{extra['prefix']}{key}" for key in _table_keys(module, name)]
-    auto = ["auto"] if field.default == "auto" else []
-    return [*auto, *keys, *extra["suggest"]]
-
-
-@cache
-def _table_keys(module: str, name: str) -> list[str]:
-    """The keys of a dict written out in a module, read from its text: importing it would import
-    torch, and the page is to open before that."""
-    root = Path(__file__).resolve().parents[1]
-    source = root.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
-        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            return [ast.literal_eval(key) for key in node.value.keys]  # type: ignore[attr-defined]
-    raise LookupError(f"{module} has no table {name}")
 
 
 def _sentences(error: ValidationError) -> str:

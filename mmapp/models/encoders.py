@@ -40,7 +40,8 @@ class Encoding(NamedTuple):
 
 
 class TextEncoder(nn.Module):
-    """A text encoder of transformers; `pooled` is the mean over real word pieces.
+    """A text encoder of transformers; `pooled` is the mean over real word pieces, unless the encoder
+    is known by another way (TextCNN by its maximum).
 
     The mean serves every encoder alike, frozen ones included; the first token of a BERT that was
     never tuned on sentences says little.
@@ -59,7 +60,10 @@ class TextEncoder(nn.Module):
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
         tokens = output.last_hidden_state
         mask = attention_mask.bool()
-        return Encoding(masked_mean(tokens, mask), tokens, mask)
+        pooled = masked_mean(tokens, mask)
+        if getattr(self.backbone.config, "own_pooling", False):
+            pooled = output.pooler_output
+        return Encoding(pooled, tokens, mask)
 
 
 class ImageEncoder(nn.Module):

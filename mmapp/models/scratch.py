@@ -1,4 +1,4 @@
-"""Encoders trained from nothing, small enough for a CPU. Text: a small BERT. Image: CNN, ResNet.
+"""The encoders trained from nothing, by name, small enough for a CPU; and the small CNN itself.
 
 Each is an ordinary transformers configuration, so AutoModel builds it like any pretrained one.
 """
@@ -6,6 +6,7 @@ Each is an ordinary transformers configuration, so AutoModel builds it like any 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -18,6 +19,8 @@ from transformers import (
     ResNetConfig,
 )
 from transformers.modeling_outputs import BaseModelOutput
+
+from mmapp.models.scratch_text import RecurrentConfig, TextCnnConfig, TransformerConfig
 
 
 class SmallCnnConfig(PreTrainedConfig):
@@ -85,7 +88,26 @@ def small_resnet() -> PreTrainedConfig:
     )
 
 
-TEXT: dict[str, Callable[[int, int], PreTrainedConfig]] = {"bert": small_bert}
+def text_cnn(vocab_size: int, max_length: int) -> PreTrainedConfig:
+    return TextCnnConfig(vocab_size=vocab_size, max_position_embeddings=max_length)
+
+
+def recurrent(cell: str, vocab_size: int, max_length: int) -> PreTrainedConfig:
+    return RecurrentConfig(cell=cell, vocab_size=vocab_size, max_position_embeddings=max_length)
+
+
+def small_transformer(vocab_size: int, max_length: int) -> PreTrainedConfig:
+    return TransformerConfig(vocab_size=vocab_size, max_position_embeddings=max_length)
+
+
+TEXT: dict[str, Callable[[int, int], PreTrainedConfig]] = {
+    "bert": small_bert,
+    "textcnn": text_cnn,
+    "rnn": partial(recurrent, "rnn"),
+    "lstm": partial(recurrent, "lstm"),
+    "gru": partial(recurrent, "gru"),
+    "transformer": small_transformer,
+}
 IMAGE: dict[str, Callable[[], PreTrainedConfig]] = {"cnn": small_cnn, "resnet": small_resnet}
 
 AutoConfig.register(SmallCnnConfig.model_type, SmallCnnConfig)

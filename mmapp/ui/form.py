@@ -10,7 +10,8 @@ import gradio as gr
 from gradio.components import Component
 from pydantic.fields import FieldInfo
 
-from mmapp.settings import Settings, choices_of
+from mmapp.choices import choices_of
+from mmapp.settings import Settings
 from mmapp.ui import words
 
 

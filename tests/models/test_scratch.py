@@ -74,3 +74,100 @@ def test_the_small_cnn_is_built_by_transformers_from_its_saved_config(tmp_path) 
 
     assert isinstance(model, SmallCnn)
     assert [m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)] == [8, 16]
+
+
+def order_task(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eight words each; the label says whether word 5 stands before word 6. Every text comes twice,
+    the second time with the two exchanged, so that the words alone tell nothing."""
+    draw = torch.Generator().manual_seed(seed)
+    ids = torch.randint(7, 20, (count, 8), generator=draw)
+    places = torch.rand(count, 8, generator=draw).argsort(dim=1)[:, :2].sort(dim=1).values
+    rows = torch.arange(count)
+    ids[rows, places[:, 0]], ids[rows, places[:, 1]] = 5, 6
+    exchanged = ids.clone()
+    exchanged[rows, places[:, 0]], exchanged[rows, places[:, 1]] = 6, 5
+    labels = torch.cat([torch.ones(count), torch.zeros(count)]).long()
+    return torch.cat([ids, exchanged]), labels
+
+
+class BagOfWords(nn.Module):
+    """The mean of its words' embeddings, whatever their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 128)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.words(ids).mean(dim=1)
+
+
+def order_accuracy(encoder: nn.Module, steps: int = 150) -> float:
+    """Accuracy on unseen texts after some steps of training."""
+    head = nn.Linear(128, 2)
+    rate = 2e-3 if isinstance(encoder, BagOfWords) else 1e-3
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=rate)
+    ids, labels = order_task(2000, seed=1)
+    draw = torch.Generator().manual_seed(2)
+
+    def logits(some: torch.Tensor) -> torch.Tensor:
+        out = encoder(some, torch.ones_like(some))
+        return head(out if isinstance(out, torch.Tensor) else out.pooled)
+
+    for _ in range(steps):
+        rows = torch.randint(len(ids), (64,), generator=draw)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits(ids[rows]), labels[rows]).backward()
+        optimizer.step()
+    encoder.eval()
+    unseen, truth = order_task(200, seed=3)
+    with torch.no_grad():
+        return float((logits(unseen).argmax(dim=1) == truth).float().mean())
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "transformer", "bert"])
+def test_an_encoder_that_reads_in_order_learns_what_a_bag_of_words_cannot(name: str) -> None:
+    torch.manual_seed(0)
+    assert order_accuracy(TextEncoder(TEXT[name](20, 8))) > 0.9
+
+
+def test_a_bag_of_words_stays_at_chance_on_word_order() -> None:
+    torch.manual_seed(0)
+    assert order_accuracy(BagOfWords()) == pytest.approx(0.5, abs=0.02)
+
+
+@torch.no_grad()
+def test_textcnn_keeps_the_strongest_answer_of_each_filter_over_real_words() -> None:
+    encoder = TextEncoder(TEXT["textcnn"](30, 12)).eval()
+    ids, mask = torch.tensor([[3, 4, 5, 6]]), torch.tensor([[1, 1, 1, 0]])
+
+    encoding = encoder(ids, mask)
+
+    assert torch.equal(encoding.pooled, encoding.tokens[:, :3].amax(dim=1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", TEXT)
+def test_a_text_encodes_the_same_alone_and_beside_a_longer_one(name: str) -> None:
+    encoder = TextEncoder(TEXT[name](30, 12)).eval()
+    short = torch.tensor([[3, 4, 5]])
+    both = torch.tensor([[3, 4, 5, 0, 0], [7, 8, 9, 10, 11]])
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+
+    alone, beside = encoder(short, torch.ones_like(short)), encoder(both, mask)
+
+    torch.testing.assert_close(beside.pooled[:1], alone.pooled)
+    torch.testing.assert_close(beside.tokens[:1, :3], alone.tokens)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", TEXT)
+def test_embeddings_can_be_given_in_place_of_words(name: str) -> None:
+    """What the early fusion needs: the image's positions stand among the words' embeddings."""
+    model = AutoModel.from_config(TEXT[name](30, 12)).eval()
+    ids = torch.tensor([[3, 4, 5]])
+
+    by_ids = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    embedded = model.get_input_embeddings()(ids)
+    by_embeddings = model(inputs_embeds=embedded, attention_mask=torch.ones_like(ids))
+
+    torch.testing.assert_close(by_embeddings.last_hidden_state, by_ids)

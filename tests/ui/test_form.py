@@ -9,8 +9,9 @@ import gradio as gr
 import pytest
 from gradio.components import Component
 
+from mmapp.choices import choices_of
 from mmapp.errors import SettingsError
-from mmapp.settings import PRESETS, TrainSettings, choices_of
+from mmapp.settings import PRESETS, TrainSettings
 from mmapp.ui import form, train_tab
 
 FIELDS = TrainSettings.model_fields
