@@ -13,13 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmapp.data.loading import Batch, Shard
+from mmapp.data.loading import Shard
 from mmapp.device import choose_precision, make_accelerator
-from mmapp.errors import TrainingError
 from mmapp.evaluation import metrics
 from mmapp.evaluation.outputs import collect, forward_inputs, to_device
 from mmapp.models.encoders import Encoding
@@ -28,9 +28,11 @@ from mmapp.models.tuning import apply_tuning
 from mmapp.settings import TrainSettings
 from mmapp.training.feature_cache import FeatureCache
 from mmapp.training.history import Event, History
+from mmapp.training.objectives import Objective
 from mmapp.training.optimizer import learning_rate, make_optimizer, make_schedule
 from mmapp.training.prepare import Loaders
 from mmapp.training.state import TrainingState
+from mmapp.training.step import Stepper
 
 # A curve of more points than this says no more; a longer run tells of every n-th step.
 STEP_EVENTS = 2000
@@ -111,6 +113,16 @@ class _Run:
         optimizer = make_optimizer(model, settings)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.schedule = make_schedule(optimizer, settings, self.steps)
+        self.stepper = Stepper(
+            self.model,
+            self.optimizer,
+            self.schedule,
+            objective=Objective(settings, _counts(model, loaders), accelerator.device),
+            accelerator=accelerator,
+            shard=self.shard,
+            clip=settings.clip,
+            parts=settings.accumulation,
+        )
         self.pace = _Pace(max(1, math.ceil(self.steps / STEP_EVENTS)))
 
     def attach(self, state: TrainingState) -> None:
@@ -197,33 +209,16 @@ class _Run:
         for batch in batches:
             if self._stopping():
                 return
-            loss = self._step(batch)
+            loss = self.stepper.take(batch)
             state.advance(loss, batch["size"])
+            yield from self._warned()
             self.pace.count(loss, batch["size"])
             if state.step % self.pace.every == 0:
                 yield self._stepped()
 
-    def _step(self, batch: Batch) -> float:
-        """One optimizer step; gives the mean loss over this process's rows of the batch."""
-        moved = to_device(batch, self.accelerator.device)
-        logits = self.model(**forward_inputs(moved)).logits
-        losses = self.bare.head.losses(logits, moved["labels"])
-        # Gradients are averaged over processes; the weight makes that a mean over the whole batch.
-        share = min(1.0, len(losses) / batch["size"]) * self.shard.world
-        weight = share if batch["size"] >= self.shard.world else 1.0
-        self.accelerator.backward(losses.mean() * weight)
-        if self.settings.clip:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = float(losses.detach().mean())
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"The loss is {loss} at step {self.state.step + 1}: training has lost its way. "
-                "Lower the learning rate, or set precision to fp32."
-            )
-        return loss
+    def _warned(self) -> Iterator[Event]:
+        while self.stepper.warnings:
+            yield Event("warning", {"message": self.stepper.warnings.pop(0)})
 
     def _stepped(self) -> Event:
         loss, rate = self.pace.read()
@@ -270,6 +265,12 @@ class _Run:
             return stop
         flag = torch.tensor(int(stop), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum").item())
+
+
+def _counts(model: FusionModel, loaders: Loaders) -> list[int]:
+    """How often each label occurs in the training rows."""
+    labels = np.asarray(loaders.train.dataset.labels)
+    return np.bincount(labels, minlength=len(model.config.label_names)).tolist()
 
 
 class _Pace:
