@@ -1,11 +1,13 @@
 """Hugging Face and torchvision encoders behind one output. Knows no fusion and no label.
 
-Shapes: B pairs, T word pieces, P image positions, S pixels, D an encoder's own width.
+Shapes: B pairs, T word pieces, P image positions, S pixels, D an encoder's own width, E that of
+its word embeddings.
 """
 
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -58,12 +60,55 @@ class TextEncoder(nn.Module):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Encoding:
         """input_ids [B,T], attention_mask [B,T] -> Encoding."""
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
-        tokens = output.last_hidden_state
         mask = attention_mask.bool()
-        pooled = masked_mean(tokens, mask)
+        return Encoding(self._whole(output, mask), output.last_hidden_state, mask)
+
+    def words(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Encoding:
+        """What `read` reads: the words' embeddings [B,T,E], without regard to place or neighbours."""
+        tokens = self.backbone.get_input_embeddings()(input_ids)
+        mask = attention_mask.bool()
+        return Encoding(masked_mean(tokens, mask), tokens, mask)
+
+    def read(self, words: Encoding, beside: Encoding) -> Encoding:
+        """Encode words [B,T,E] with P further tokens [B,P,E] after each row's last real word.
+
+        `tokens` and `mask` are those of the words, `pooled` is over both.
+        """
+        embedded = torch.cat([words.tokens, beside.tokens.to(words.tokens.dtype)], dim=1)
+        mask = torch.cat([words.mask, beside.mask], dim=1)
+        # Padding goes to the end. Left in between, places and neighbours would depend on the batch.
+        real = mask.sum(dim=1, keepdim=True)
+        order = torch.where(mask, mask.cumsum(dim=1), real + (~mask).cumsum(dim=1)) - 1
+        output = self.backbone(
+            inputs_embeds=torch.zeros_like(embedded).scatter(1, _along(order, embedded), embedded),
+            attention_mask=torch.zeros_like(order).scatter(1, order, mask.to(order.dtype)),
+        )
+        packed = output.last_hidden_state
+        states = packed.gather(1, _along(order, packed))
+        pooled = self._whole(output, torch.arange(mask.shape[1], device=mask.device) < real)
+        return Encoding(pooled, states[:, : words.tokens.shape[1]], words.mask)
+
+    def _whole(self, output: Any, mask: torch.Tensor) -> torch.Tensor:
         if getattr(self.backbone.config, "own_pooling", False):
-            pooled = output.pooler_output
-        return Encoding(pooled, tokens, mask)
+            return output.pooler_output
+        return masked_mean(output.last_hidden_state, mask)
+
+    @property
+    def word_width(self) -> int:
+        """E, the width of the word embeddings that `read` takes.
+
+        Raises:
+            EncoderError: the encoder reads nothing but numbers of word pieces.
+        """
+        takes = inspect.signature(self.backbone.forward).parameters
+        try:
+            table: Any = self.backbone.get_input_embeddings() if "inputs_embeds" in takes else None
+            return int(table.weight.shape[-1])
+        except (AttributeError, NotImplementedError) as error:
+            raise EncoderError(
+                f"{type(self.backbone).__name__} reads only word pieces, so fusion early cannot put an "
+                "image among them. Choose another text encoder (any BERT), or another fusion."
+            ) from error
 
 
 class ImageEncoder(nn.Module):
@@ -116,6 +161,11 @@ class ImageEncoder(nn.Module):
             pooled = states[:, 0] if extra else whole
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return Encoding(pooled, tokens, mask)
+
+
+def _along(order: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Places [B,T] as an index into tokens [B,T,D]."""
+    return order.unsqueeze(-1).expand_as(tokens)
 
 
 def masked_mean(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -184,6 +234,9 @@ def pretrained_backbone(source: Source, config: PreTrainedConfig, modality: str)
     """
     if source.kind == "torchvision":
         return pretrained_trunk(source.name)
+    if source.is_folder and Path(source.name, "adapter_config.json").is_file():
+        # transformers would load it as well, and from a pickle if there is no other file.
+        raise EncoderError(f"{source.name} brings an adapter. Merge it into the encoder and save that.")
     loader = _text_class(config) if modality == "text" else AutoModel
     return fetch(
         loader.from_pretrained, source, config=config, dtype=torch.float32, use_safetensors=True

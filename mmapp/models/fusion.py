@@ -1,6 +1,6 @@
 """One class a fusion, one signature, one FUSIONS table. Knows no encoder, task or device.
 
-Shapes: B pairs, T word pieces, P image positions, D the shared width.
+Shapes: B pairs, T word pieces, P image positions, D the shared width, E that of word embeddings.
 Every fusion takes the text's and the image's Encoding, both D wide, and gives one Encoding: `pooled`
 [B,D] is the fused whole, `tokens` [B,T,D] are the fused words with the text's mask. An absent half
 arrives as a learnt vector with one real token; nothing of the original is left in it.
@@ -10,11 +10,15 @@ To add one: write the class, add its line to FUSIONS and a row to tests/models/t
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import initialization as init
 
 from mmapp.models.encoders import Encoding, masked_mean
+from mmapp.models.fusion_parts import Gathering, ImageWords, OwnStart, ShutLinear
 
 
 class Fusion(nn.Module):
@@ -23,10 +27,13 @@ class Fusion(nn.Module):
     Attributes:
         reads: the modalities it uses; encoders of others are not even built.
         needs_tokens: it looks at `tokens`, not only at `pooled`.
+        image_words: into how many words it makes the image, for the text encoder to read them with
+            the text's own; 0 where the encoders do not meet.
     """
 
     reads: tuple[str, ...] = ("text", "image")
     needs_tokens = False
+    image_words = 0
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -34,24 +41,6 @@ class Fusion(nn.Module):
 
     def forward(self, text: Encoding, image: Encoding) -> Encoding:
         raise NotImplementedError
-
-
-class TextOnly(Fusion):
-    """Baseline: the text as it is."""
-
-    reads = ("text",)
-
-    def forward(self, text: Encoding, image: Encoding) -> Encoding:
-        return text
-
-
-class ImageOnly(Fusion):
-    """Baseline: the image as it is; every word gets the whole image."""
-
-    reads = ("image",)
-
-    def forward(self, text: Encoding, image: Encoding) -> Encoding:
-        return Encoding(image.pooled, image.pooled.unsqueeze(1).expand_as(text.tokens), text.mask)
 
 
 class Concat(Fusion):
@@ -69,6 +58,69 @@ class Concat(Fusion):
         beside = image.pooled.unsqueeze(1).expand_as(text.tokens)
         tokens = self.mix(torch.cat([text.tokens, beside], dim=-1))
         return Encoding(pooled, tokens, text.mask)
+
+
+class Sum(Fusion):
+    """text + image, element by element; the projections alone decide what is added to what.
+
+    "Additive" in Kiela et al., "Efficient Large-Scale Multi-Modal Classification", AAAI 2018.
+    """
+
+    def forward(self, text: Encoding, image: Encoding) -> Encoding:
+        return Encoding(
+            text.pooled + image.pooled, text.tokens + image.pooled.unsqueeze(1), text.mask
+        )
+
+
+class Weighted(Fusion, OwnStart):
+    """p text + (1 - p) image: one learnt weight a modality, the same for every pair.
+
+    The weights are the softmax of two numbers that start equal.
+    Peters et al., "Deep Contextualized Word Representations" (scalar mix), NAACL 2018.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.balance = nn.Parameter(torch.zeros(2))  # (text, image)
+
+    def reset_parameters(self) -> None:
+        init.zeros_(self.balance)
+
+    def weights(self) -> dict[str, float]:
+        """The weight of each modality, for showing; they sum to one."""
+        text, image = self.balance.detach().float().softmax(dim=0).tolist()
+        return {"text": text, "image": image}
+
+    def forward(self, text: Encoding, image: Encoding) -> Encoding:
+        of_text, of_image = self.balance.softmax(dim=0)
+        seen = of_image * image.pooled
+        return Encoding(
+            of_text * text.pooled + seen, of_text * text.tokens + seen.unsqueeze(1), text.mask
+        )
+
+
+class Gated(Fusion):
+    """text + tanh(G[text; image]) * V(image), with G zero at first: the text alone, exactly, until
+    training opens the gate. What the gate lets in depends on both halves, so it can learn `match`.
+
+    Gates over modalities: Arevalo et al., "Gated Multimodal Units", ICLR workshop 2017. Opening from
+    zero by a tanh: Alayrac et al., "Flamingo", NeurIPS 2022.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.gate = ShutLinear(2 * width, width)
+        self.value = nn.Linear(width, width)
+
+    def forward(self, text: Encoding, image: Encoding) -> Encoding:
+        seen = self.value(image.pooled)
+        pooled = text.pooled + self._opened(text.pooled, image.pooled) * seen
+        beside = image.pooled.unsqueeze(1).expand_as(text.tokens)
+        tokens = text.tokens + self._opened(text.tokens, beside) * seen.unsqueeze(1)
+        return Encoding(pooled, tokens, text.mask)
+
+    def _opened(self, text: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        return self.gate(torch.cat([text, image], dim=-1)).tanh()
 
 
 class Bilinear(Fusion):
@@ -132,56 +184,78 @@ def _summed_up(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return tokens[:, 0] + masked_mean(tokens[:, 1:], mask)
 
 
-class Gathering(nn.Module):
-    """One direction of co-attention: every token gathers what it needs of the other side, and is
-    compared with it, side by side and multiplied (Seo et al., "BiDAF", ICLR 2017).
+class Early(Fusion):
+    """The bitransformer: the image becomes words that the text encoder reads after the text's own.
 
-    What was gathered is an average and varies little; the norm brings it back to the size of what
-    it is compared with. Without it, `sample:digits` stays at chance for several epochs.
+    The only fusion in which the text encoder itself sees the image, so it has done its work before
+    `forward`: FusionModel hands the text encoder what `as_words` makes of the image, [B,9,E], and
+    `text` comes here having read it, `pooled` over the words of both.
+    Kiela et al., "Supervised Multimodal Bitransformers for Classifying Images and Text", 2019.
+
+    Args:
+        width: D.
+        word_width: E; D when not given.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.attend = CrossAttention(width, heads)
-        self.norm = nn.LayerNorm(width)
-        self.compare = nn.Linear(3 * width, width)
+    needs_tokens = True
+    image_words = 9
 
-    def forward(
-        self, asking: torch.Tensor, other: torch.Tensor, other_mask: torch.Tensor
-    ) -> torch.Tensor:
-        """asking [B,T,D], other [B,P,D], other_mask [B,P] -> [B,T,D]."""
-        gathered = self.norm(self.attend(asking, other, other_mask))
-        return F.gelu(self.compare(torch.cat([asking, gathered, asking * gathered], dim=-1)))
+    def __init__(self, width: int, word_width: int | None = None) -> None:
+        super().__init__(width)
+        self.as_words = ImageWords(width, word_width or width, math.isqrt(self.image_words))
+
+    def forward(self, text: Encoding, image: Encoding) -> Encoding:
+        return text
 
 
-class CrossAttention(nn.Module):
-    """Multi-head attention from one sequence to another. Vaswani et al., NeurIPS 2017."""
+class Late(Fusion):
+    """(A text + B image) / 2: the average of two heads' logits.
 
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
+    The head H is linear, so H((A text + B image) / 2) = (H(A text) + H(B image)) / 2: the mean of what
+    the head H∘A says of the text alone and H∘B of the image alone. With no more labels than D, any
+    two linear heads can be written so. Each half votes by itself: it cannot learn `match`.
+    Snoek et al., "Early versus Late Fusion in Semantic Video Analysis", ACM Multimedia 2005.
+    """
 
-    def forward(
-        self, asking: torch.Tensor, other: torch.Tensor, other_mask: torch.Tensor
-    ) -> torch.Tensor:
-        """asking [B,T,D], other [B,P,D], other_mask [B,P] -> [B,T,D]."""
-        split = (len(asking), -1, self.heads, asking.shape[-1] // self.heads)
-        query = self.query(asking).view(split).transpose(1, 2)  # [B,heads,T,D/heads]
-        key = self.key(other).view(split).transpose(1, 2)
-        value = self.value(other).view(split).transpose(1, 2)
-        seen = other_mask[:, None, None, :]  # no token attends to padding
-        gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-        return self.out(gathered.transpose(1, 2).flatten(2))
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.of_text = nn.Linear(width, width)
+        self.of_image = nn.Linear(width, width)
+
+    def forward(self, text: Encoding, image: Encoding) -> Encoding:
+        vote = self.of_image(image.pooled)
+        pooled = (self.of_text(text.pooled) + vote) / 2
+        tokens = (self.of_text(text.tokens) + vote.unsqueeze(1)) / 2
+        return Encoding(pooled, tokens, text.mask)
+
+
+class TextOnly(Fusion):
+    """Baseline: the text as it is."""
+
+    reads = ("text",)
+
+    def forward(self, text: Encoding, image: Encoding) -> Encoding:
+        return text
+
+
+class ImageOnly(Fusion):
+    """Baseline: the image as it is; every word gets the whole image."""
+
+    reads = ("image",)
+
+    def forward(self, text: Encoding, image: Encoding) -> Encoding:
+        return Encoding(image.pooled, image.pooled.unsqueeze(1).expand_as(text.tokens), text.mask)
 
 
 FUSIONS: dict[str, type[Fusion]] = {
     "concat": Concat,
+    "sum": Sum,
+    "weighted": Weighted,
+    "gated": Gated,
     "bilinear": Bilinear,
     "attention": Attention,
+    "early": Early,
+    "late": Late,
     "text-only": TextOnly,
     "image-only": ImageOnly,
 }

@@ -27,6 +27,8 @@ class ClassifyHead(nn.Module):
         """Logits [B,C]."""
         return self.out(self.dropout(fused.pooled))
 
+    several = False  # a row may have any number of the labels
+
     @staticmethod
     def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of each row: logits [B,C], labels [B] -> [B]."""
@@ -42,4 +44,25 @@ class MatchHead(ClassifyHead):
     """Do text and image belong together? Two labels, mismatch and match, in this order."""
 
 
-TASKS: dict[str, type[ClassifyHead]] = {"classify": ClassifyHead, "match": MatchHead}
+class MultilabelHead(ClassifyHead):
+    """Any of C labels: each is a question of its own."""
+
+    several = True
+
+    @staticmethod
+    def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean over labels of the binary cross-entropy: logits [B,C], labels [B,C] -> [B]."""
+        each = F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")
+        return each.mean(dim=-1)
+
+    @staticmethod
+    def probabilities(logits: torch.Tensor) -> torch.Tensor:
+        """[B,C] -> [B,C], each on its own between zero and one."""
+        return logits.float().sigmoid()
+
+
+TASKS: dict[str, type[ClassifyHead]] = {
+    "classify": ClassifyHead,
+    "multilabel": MultilabelHead,
+    "match": MatchHead,
+}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -19,10 +20,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from mmapp.errors import SettingsError
+from mmapp.errors import CheckpointError, SettingsError
+from mmapp.models.absence import encode_present, learnt, replace
 from mmapp.models.configuration import FusionConfig
 from mmapp.models.encoders import Encoding, ImageEncoder, TextEncoder
-from mmapp.models.fusion import FUSIONS, Fusion
+from mmapp.models.fusion import FUSIONS, Early, Fusion
+from mmapp.models.fusion_parts import OwnStart
 from mmapp.models.heads import TASKS
 
 T = TypeVar("T")
@@ -98,7 +101,8 @@ class FusionModel(PreTrainedModel):
     """Text and image of a pair -> logits.
 
     An absent half (`present` False) is replaced by a learnt vector before fusion, so nothing of what
-    stands in its place can reach the logits; its encoder does not even run on that row.
+    stands in its place can reach the logits; its encoder does not even run on that row. Where the text
+    encoder reads the image too (fusion `early`), the vector takes its place before that reading.
     """
 
     config_class = FusionConfig
@@ -109,7 +113,8 @@ class FusionModel(PreTrainedModel):
     _supports_sdpa = True
 
     def __init__(self, config: FusionConfig) -> None:
-        """Raises SettingsError for a fusion or task that does not exist."""
+        """Raises SettingsError for a fusion or task that does not exist, and EncoderError for a text
+        encoder that cannot do what the fusion asks of it."""
         super().__init__(config)
         fusion = _choice(FUSIONS, config.fusion, "fusion")
         text = cast(PreTrainedConfig, config.text_config)
@@ -125,7 +130,11 @@ class FusionModel(PreTrainedModel):
         self.absent = nn.ParameterDict(
             {modality: nn.Parameter(torch.zeros(config.width)) for modality in MODALITIES}
         )
-        self.fusion: Fusion = fusion(config.width)
+        self.fusion: Fusion
+        if issubclass(fusion, Early):
+            self.fusion = fusion(config.width, cast(TextEncoder, self.text_encoder).word_width)
+        else:
+            self.fusion = fusion(config.width)
         self.head = _choice(TASKS, config.task, "task")(
             config.width, len(config.label_names), config.dropout
         )
@@ -133,7 +142,13 @@ class FusionModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **options: Any) -> FusionModel:
-        """As transformers', but weights come from safetensors only; a pickle is never opened."""
+        """As transformers', but weights come from safetensors only; a pickle is never opened.
+
+        Raises CheckpointError for a folder with an adapter beside it, which transformers would load,
+        a pickle as well.
+        """
+        if args and Path(str(args[0]), "adapter_config.json").is_file():
+            raise CheckpointError(f"{args[0]} brings an adapter; only whole models are opened.")
         return super().from_pretrained(*args, **{**options, "use_safetensors": True})
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -141,6 +156,8 @@ class FusionModel(PreTrainedModel):
             # Nearly equal logits at first: the loss starts at that of guessing, not above it.
             init.normal_(module.weight, std=0.02)
             init.zeros_(module.bias)
+        elif isinstance(module, OwnStart):
+            module.reset_parameters()
         elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
@@ -153,6 +170,11 @@ class FusionModel(PreTrainedModel):
         elif isinstance(module, nn.ParameterDict):
             for parameter in module.values():
                 init.normal_(parameter, std=0.02)
+
+    @property
+    def several(self) -> bool:
+        """May a row have any number of the labels?"""
+        return self.head.several
 
     def train(self, mode: bool = True) -> FusionModel:
         """As usual, but an encoder that does not learn stays in evaluation mode."""
@@ -179,10 +201,18 @@ class FusionModel(PreTrainedModel):
             pixel_values: [B,3,S,S].
             present: [B,2] bool, (text, image); None when every half is there.
             labels: [B]; with them the loss is given too.
-            encodings: what `encode` gave for these pairs, instead of the four above.
+            encodings: what `encode` gave for these pairs, instead of the first three above.
+
+        Raises:
+            SettingsError: encodings were given, but the text encoder reads the image too.
         """
         if encodings is None:
             encodings = self.encode(input_ids, attention_mask, pixel_values, present)
+        elif self.fusion.image_words:
+            raise SettingsError(
+                f"Fusion {self.config.fusion} cannot use features computed before: its text encoder "
+                "reads the image, too."
+            )
         fused = self.fusion(*self._shared(encodings, present))
         logits = self.head(fused)
         loss = None if labels is None else self.head.losses(logits, labels).mean()
@@ -197,15 +227,33 @@ class FusionModel(PreTrainedModel):
     ) -> dict[str, Encoding]:
         """The encoders' own outputs, for the modalities the fusion reads; zeros where absent."""
         encodings = {}
-        if self.text_encoder is not None:
-            encodings["text"] = _encode_present(
-                self.text_encoder, (input_ids, attention_mask), _column(present, "text")
-            )
         if self.image_encoder is not None:
-            encodings["image"] = _encode_present(
+            encodings["image"] = encode_present(
                 self.image_encoder, (pixel_values,), _column(present, "image")
             )
+        if isinstance(self.fusion, Early):
+            encodings["text"] = self._read(input_ids, attention_mask, encodings["image"], present)
+        elif self.text_encoder is not None:
+            encodings["text"] = encode_present(
+                self.text_encoder, (input_ids, attention_mask), _column(present, "text")
+            )
         return encodings
+
+    def _read(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        image: Encoding,
+        present: torch.Tensor | None,
+    ) -> Encoding:
+        """The text encoder's output for the words with the image among them."""
+        as_words = cast(Early, self.fusion).as_words
+        encoder = cast(TextEncoder, self.text_encoder)
+        words = encoder.words(cast(torch.Tensor, input_ids), cast(torch.Tensor, attention_mask))
+        column = _column(present, "text")
+        if column is not None:
+            words = replace(words, column, as_words.project(self.absent["text"]))
+        return encoder.read(words, as_words(self._into_shared("image", image, present)))
 
     def projection(self, modality: str) -> Projection:
         """The way of a modality that the fusion reads into the shared space."""
@@ -218,14 +266,22 @@ class FusionModel(PreTrainedModel):
         some = next(iter(encodings.values()))
         shared = []
         for modality in MODALITIES:
-            vector = self.absent[modality]
             if modality not in encodings:
-                shared.append(_learnt(vector, some.pooled))
-                continue
-            encoding = self.projection(modality)(encodings[modality])
-            column = _column(present, modality)
-            shared.append(encoding if column is None else _replace(encoding, column, vector))
+                shared.append(learnt(self.absent[modality], some.pooled))
+            elif modality == "text" and self.fusion.image_words:
+                # Nothing of an absent text is in it, but the image is.
+                shared.append(self.projection("text")(encodings["text"]))
+            else:
+                shared.append(self._into_shared(modality, encodings[modality], present))
         return shared[0], shared[1]
+
+    def _into_shared(
+        self, modality: str, encoding: Encoding, present: torch.Tensor | None
+    ) -> Encoding:
+        """One modality D wide, the learnt vector in place of what is absent."""
+        projected = self.projection(modality)(encoding)
+        column = _column(present, modality)
+        return projected if column is None else replace(projected, column, self.absent[modality])
 
 
 def _choice(table: dict[str, T], name: str, what: str) -> T:
@@ -236,44 +292,6 @@ def _choice(table: dict[str, T], name: str, what: str) -> T:
 
 def _column(present: torch.Tensor | None, modality: str) -> torch.Tensor | None:
     return None if present is None else present[:, MODALITIES.index(modality)]
-
-
-def _encode_present(
-    encoder: nn.Module, inputs: tuple[torch.Tensor | None, ...], present: torch.Tensor | None
-) -> Encoding:
-    """Run the encoder on the rows that are there; the others get zeros and no real token."""
-    if present is None or present.all():
-        return encoder(*inputs)
-    rows = present.nonzero().squeeze(1)
-    # With nobody there one row is encoded all the same, for the shapes.
-    some = rows if len(rows) else rows.new_zeros(1)
-    part = encoder(*(value[some] for value in inputs if value is not None))
-    whole = []
-    for field in part:
-        spread = field.new_zeros(len(present), *field.shape[1:])
-        if len(rows):
-            spread = spread.index_copy(0, rows, field)
-        whole.append(spread)
-    return Encoding(*whole)
-
-
-def _learnt(vector: torch.Tensor, like: torch.Tensor) -> Encoding:
-    """An Encoding of B rows that holds nothing but the learnt vector."""
-    pooled = vector.to(like.dtype).expand(len(like), -1)
-    mask = torch.ones(len(like), 1, dtype=torch.bool, device=like.device)
-    return Encoding(pooled, pooled.unsqueeze(1), mask)
-
-
-def _replace(encoding: Encoding, present: torch.Tensor, vector: torch.Tensor) -> Encoding:
-    """The learnt vector in place of absent rows: as the whole, and as the one real token."""
-    vector = vector.to(encoding.pooled.dtype)
-    first = torch.zeros_like(encoding.mask)
-    first[:, 0] = True
-    return Encoding(
-        torch.where(present[:, None], encoding.pooled, vector),
-        torch.where(present[:, None, None], encoding.tokens, vector),
-        torch.where(present[:, None], encoding.mask, first),
-    )
 
 
 AutoConfig.register(FusionConfig.model_type, FusionConfig)

@@ -68,6 +68,7 @@ proportions not kept. Either half may be left out.
 
 TASK_LINES = {
     "classify": "Every pair gets exactly one label.",
+    "multilabel": "A pair may have any number of the labels; accuracy counts rows told right whole.",
     "match": "The question is whether text and image belong together.",
 }
 

@@ -33,6 +33,7 @@ from mmapp.storage.card import write_card
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # of weights in several files
+ADAPTER = "adapter_config.json"  # peft's
 MAX_CONFIG_BYTES = 4 * 2**20
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
@@ -152,7 +153,7 @@ def check_folder(folder: Path) -> None:
 
     Raises:
         CheckpointError: a file is missing, config.json is not ours, asks for code, or is of a
-            format newer than this app.
+            format newer than this app; or an adapter lies beside it.
     """
     values = read_json(folder / "config.json")
     if values.get("model_type") != FusionConfig.model_type:
@@ -162,6 +163,11 @@ def check_folder(folder: Path) -> None:
         )
     if any("auto_map" in config for config in _configs(values)):
         raise CheckpointError(f"{folder} asks to run code that it brings. Such folders are not opened.")
+    if (folder / ADAPTER).exists():
+        raise CheckpointError(
+            f"{folder} brings {ADAPTER}, and transformers would read pickles for it. Such folders are "
+            "not opened; checkpoints of this app hold their weights merged."
+        )
     version = values.get("format_version", FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(

@@ -28,7 +28,7 @@ from mmapp.models.tuning import apply_tuning
 from mmapp.settings import TrainSettings
 from mmapp.training.feature_cache import FeatureCache
 from mmapp.training.history import Event, History
-from mmapp.training.objectives import Objective
+from mmapp.training.objectives import make_objective
 from mmapp.training.optimizer import learning_rate, make_optimizer, make_schedule
 from mmapp.training.prepare import Loaders
 from mmapp.training.state import TrainingState
@@ -67,7 +67,7 @@ def train(
         TrainingError: the loss is no longer a number.
         SettingsError: an unknown tuning, or a precision this machine does not have.
     """
-    apply_tuning(model, settings.tuning)
+    apply_tuning(model, settings)
     precision = choose_precision(settings.precision, sum(p.numel() for p in model.parameters()))
     accelerator = make_accelerator(precision)
     model.to(accelerator.device)
@@ -117,7 +117,12 @@ class _Run:
             self.model,
             self.optimizer,
             self.schedule,
-            objective=Objective(settings, _counts(model, loaders), accelerator.device),
+            objective=make_objective(
+                settings,
+                np.asarray(loaders.train.dataset.labels),
+                len(model.config.label_names),
+                accelerator.device,
+            ),
             accelerator=accelerator,
             shard=self.shard,
             clip=settings.clip,
@@ -265,12 +270,6 @@ class _Run:
             return stop
         flag = torch.tensor(int(stop), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum").item())
-
-
-def _counts(model: FusionModel, loaders: Loaders) -> list[int]:
-    """How often each label occurs in the training rows."""
-    labels = np.asarray(loaders.train.dataset.labels)
-    return np.bincount(labels, minlength=len(model.config.label_names)).tolist()
 
 
 class _Pace:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -59,6 +60,31 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+def each_binary(
+    logits: torch.Tensor, labels: torch.Tensor, settings: TrainSettings
+) -> torch.Tensor:
+    """Binary cross-entropy of every label of every row: labels [B,C] of zeros and ones -> [B,C]."""
+    smoothed = labels * (1 - settings.label_smoothing) + settings.label_smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+
+
+def each_focal(
+    logits: torch.Tensor, labels: torch.Tensor, settings: TrainSettings
+) -> torch.Tensor:
+    """`each_binary` times (1 - p)^gamma, p being the probability of the right answer."""
+    right = torch.where(labels > 0.5, logits, -logits).sigmoid()
+    return (1 - right) ** settings.focal_gamma * each_binary(logits, labels, settings)
+
+
+# For rows with any number of labels. Yes or no is plus or minus one, so logistic is binary there.
+LOSSES_OF_SEVERAL: dict[str, Loss] = {
+    "auto": each_binary,
+    "binary": each_binary,
+    "logistic": each_binary,
+    "focal": each_focal,
+}
+
+
 class Objective:
     """The loss of a run: the chosen one, each row weighted by its label.
 
@@ -74,15 +100,12 @@ class Objective:
     def __init__(
         self, settings: TrainSettings, counts: Sequence[int], device: torch.device
     ) -> None:
-        if settings.loss not in LOSSES:
-            known = ", ".join(LOSSES)
-            raise SettingsError(f"There is no loss {settings.loss!r}. Expected one of {known}.")
+        self.loss = _choose(LOSSES, settings)
         if settings.loss == "logistic" and len(counts) != 2:
             raise SettingsError(
                 f"The logistic loss wants two labels, plus and minus one; there are {len(counts)}. "
                 "Choose auto, binary or focal."
             )
-        self.loss = LOSSES[settings.loss]
         self.settings = settings
         self.weights: torch.Tensor | None = None
         if settings.class_weights == "balanced":
@@ -92,6 +115,56 @@ class Objective:
         """logits [B,C], labels [B] -> losses [B]."""
         losses = self.loss(logits.float(), labels, self.settings)
         return losses if self.weights is None else losses * self.weights[labels]
+
+
+class SeveralObjective:
+    """The loss of a run whose rows may have any number of labels, each label weighed on its own.
+
+    Args:
+        settings: see Objective.
+        counts: how many of the training rows have each label, [C].
+        rows: how many training rows there are.
+        device: where logits and labels are.
+
+    Raises:
+        SettingsError: no such loss for several labels.
+    """
+
+    def __init__(
+        self, settings: TrainSettings, counts: Sequence[int], rows: int, device: torch.device
+    ) -> None:
+        self.loss = _choose(LOSSES_OF_SEVERAL, settings)
+        self.settings = settings
+        self.weights: torch.Tensor | None = None
+        if settings.class_weights == "balanced":
+            answers = [balanced([rows - count, count]) for count in counts]
+            self.weights = torch.stack(answers).to(device)  # [C,2]: of a no, of a yes
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """logits [B,C], labels [B,C] of zeros and ones -> losses [B]."""
+        each = self.loss(logits.float(), labels.float(), self.settings)
+        if self.weights is not None:
+            each = each * torch.where(labels > 0.5, self.weights[:, 1], self.weights[:, 0])
+        return each.mean(dim=-1)
+
+
+def make_objective(
+    settings: TrainSettings, labels: np.ndarray, count: int, device: torch.device
+) -> Objective | SeveralObjective:
+    """The objective that fits the training rows' labels: [N] class numbers below `count`, or [N,C].
+
+    Raises SettingsError.
+    """
+    if labels.ndim == 2:
+        return SeveralObjective(settings, labels.sum(axis=0).astype(int), len(labels), device)
+    return Objective(settings, np.bincount(labels, minlength=count).tolist(), device)
+
+
+def _choose(table: dict[str, Loss], settings: TrainSettings) -> Loss:
+    if settings.loss not in table:
+        known = ", ".join(table)
+        raise SettingsError(f"There is no loss {settings.loss!r} here. Expected one of {known}.")
+    return table[settings.loss]
 
 
 def balanced(counts: Sequence[int]) -> torch.Tensor:

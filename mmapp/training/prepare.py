@@ -72,7 +72,7 @@ def prepare(
         folder: where decoded images are kept; the system's temporary folder by default.
 
     Raises:
-        SettingsError: an unknown task, fusion or tuning.
+        SettingsError: an unknown task or fusion, or a tuning that does not suit the fusion.
         EncoderError: an encoder cannot be found or loaded.
         TrainingError: there is nothing to learn from or nothing to tell apart.
     """
@@ -80,6 +80,11 @@ def prepare(
     for name, choices, what in ((task, TASKS, "task"), (settings.fusion, FUSIONS, "fusion")):
         if name not in choices:
             raise SettingsError(f"There is no {what} {name!r}. Expected one of {', '.join(choices)}.")
+    if FUSIONS[settings.fusion].image_words and settings.tuning == "head":
+        raise SettingsError(
+            f"Fusion {settings.fusion} and tuning head exclude each other: the text encoder is to read "
+            "the image, so its features cannot be computed beforehand. Choose another of one of them."
+        )
     identity = table.fingerprint()
     table = with_task(table, task)
     labels = label_set(table.labels(), task)
@@ -129,9 +134,10 @@ def build_model(
 def _text_encoder(config: FusionConfig, processor: FusionProcessor) -> TextEncoder:
     """Build or load the text encoder, and write what it is into the config."""
     source = Source.parse(config.text_encoder)
-    part = text_config(source, len(processor.tokenizer), processor.max_length)
+    beside = FUSIONS[config.fusion].image_words
+    part = text_config(source, len(processor.tokenizer), processor.max_length + beside)
     # The tokenizer's own limit was respected; the encoder's table of positions may be shorter.
-    processor.max_length = min(processor.max_length, _longest(part))
+    processor.max_length = min(processor.max_length, _longest(part) - beside)
     backbone = pretrained_backbone(source, part, "text") if source.pretrained else None
     encoder = TextEncoder(part, backbone).eval()
     config.text_config = part

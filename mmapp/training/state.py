@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmapp.device import random_state, set_random_state
+from mmapp.models.tuning import merge
 
 Captured = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
@@ -75,9 +76,14 @@ class TrainingState:
         self._best = {name: t.detach().clone().cpu() for name, t in changing(model).items()}
 
     def load_best(self, model: nn.Module) -> None:
-        """Put the best epoch's weights back; before the first evaluation the model stays as it is."""
+        """Put the best epoch's weights back, as plain ones also where LoRA's stood beside them.
+
+        Before the first evaluation they are those of the last step. Nothing can be captured after
+        this: the names of what learnt are gone.
+        """
         if self._best:
             _load(model, self._best)
+        merge(model)
 
     def capture(self) -> Captured:
         """Everything, as (tensors by name, plain values). Taken at a step boundary."""

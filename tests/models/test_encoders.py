@@ -272,3 +272,14 @@ def test_offline_an_id_that_is_not_cached_gets_a_sentence_at_once(
         r"HF_HUB_OFFLINE forbids the network\. Connect .* or choose a local folder or a scratch",
     ):
         text_config(Source.parse("nobody/no-such-bert"), 10, 10)
+
+
+def test_an_encoder_with_an_adapter_beside_it_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    """transformers would follow it, to a pickle if there is no other file."""
+    folder = tmp_path / "with-adapter"
+    shutil.copytree(tiny_bert, folder)
+    (folder / "adapter_config.json").write_text("{}")
+    source = Source.parse(str(folder))
+
+    with pytest.raises(EncoderError, match="brings an adapter. Merge it"):
+        pretrained_backbone(source, text_config(source, 0, 0), "text")

@@ -8,20 +8,23 @@ import pytest
 import torch
 
 from mmapp.models.encoders import Encoding
-from mmapp.models.heads import TASKS, ClassifyHead, MatchHead
+from mmapp.models.heads import TASKS, ClassifyHead, MatchHead, MultilabelHead
 
 # Softmax: (3/4, 1/4) and (1/8, 7/8).
 LOGITS = torch.tensor([[math.log(3), 0.0], [0.0, math.log(7)]])
 
 
-@pytest.mark.parametrize("task", TASKS)
+ONE_OF_N = [task for task, head in TASKS.items() if not head.several]
+
+
+@pytest.mark.parametrize("task", ONE_OF_N)
 def test_probabilities_of_a_row_sum_to_one(task: str) -> None:
     torch.testing.assert_close(
         TASKS[task].probabilities(LOGITS), torch.tensor([[3 / 4, 1 / 4], [1 / 8, 7 / 8]])
     )
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ONE_OF_N)
 def test_the_loss_of_each_row_is_minus_the_log_of_the_labels_probability(task: str) -> None:
     losses = TASKS[task].losses(LOGITS, torch.tensor([1, 1]))
 
@@ -65,4 +68,18 @@ def test_dropout_hides_fused_numbers_while_training_only() -> None:
 
 def test_match_has_the_two_labels_of_a_classifier() -> None:
     assert issubclass(MatchHead, ClassifyHead)
-    assert list(TASKS)[:2] == ["classify", "match"]
+    assert ONE_OF_N == ["classify", "match"]
+
+
+def test_several_labels_are_questions_each_on_its_own() -> None:
+    """Odds of three to one for the first label: right of the first row, wrong of the second."""
+    logits = torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]])
+    labels = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+
+    losses = MultilabelHead.losses(logits, labels)
+
+    expected = [(math.log(4 / 3) + math.log(2)) / 2, (math.log(4) + math.log(2)) / 2]
+    torch.testing.assert_close(losses, torch.tensor(expected))
+    torch.testing.assert_close(
+        MultilabelHead.probabilities(logits[:1]), torch.tensor([[3 / 4, 1 / 2]])
+    )

@@ -99,7 +99,7 @@ def test_the_logistic_loss_wants_two_labels() -> None:
 
 
 def test_an_unknown_loss_is_told_with_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match="no loss 'hinge'. Expected one of auto, cross-entropy"):
+    with pytest.raises(SettingsError, match="no loss 'hinge' here. Expected one of auto, cross-"):
         Objective(TrainSettings(loss="hinge"), [1, 1], CPU)
 
 

@@ -15,6 +15,7 @@ from transformers import BertModel, MPNetConfig, ResNetModel, RobertaConfig, ViT
 
 from mmapp.data.pairs import PairTable
 from mmapp.errors import EncoderError, SettingsError, TrainingError
+from mmapp.evaluation.outputs import forward_inputs
 from mmapp.settings import DataSettings, TrainSettings
 from mmapp.training.prepare import _longest, prepare
 
@@ -137,6 +138,29 @@ def test_texts_are_cut_where_the_encoder_has_no_more_positions(
     prepared.model.text_encoder(long_batch["input_ids"], long_batch["attention_mask"])
 
 
+@pytest.mark.parametrize(("encoder", "kept"), [("tiny", 32 - 9), ("scratch:bert", 40)])
+def test_where_the_text_encoder_reads_the_image_too_there_are_positions_for_both(
+    small_pairs: PairTable, quick: TrainSettings, tiny_bert: Path, encoder: str, kept: int
+) -> None:
+    frame = small_pairs.frame.copy()
+    frame.loc[0, "text"] = "square " * 50
+    named = str(tiny_bert) if encoder == "tiny" else encoder
+    settings = quick.replace(fusion="early", max_length=40, text_encoder=named)
+
+    model, processor, loaders = prepare(replace(small_pairs, frame=frame), settings)
+
+    long_batch = next(b for b in loaders.train.batches() if 0 in b["index"])
+    assert processor.max_length == long_batch["input_ids"].shape[1] == kept
+    model(**forward_inputs(long_batch))
+
+
+def test_early_with_frozen_encoders_is_refused_with_both_names(
+    small_pairs: PairTable, quick: TrainSettings
+) -> None:
+    with pytest.raises(SettingsError, match="Fusion early and tuning head exclude each other"):
+        prepare(small_pairs, quick.replace(fusion="early", tuning="head"))
+
+
 @pytest.mark.parametrize(
     ("config", "longest"),
     [
@@ -224,8 +248,8 @@ def test_a_split_without_a_pair_is_named(
 @pytest.mark.parametrize(
     ("change", "error", "sentence"),
     [
-        ({"task": "guess"}, SettingsError, "no task 'guess'. Expected one of classify, match"),
-        ({"fusion": "glue"}, SettingsError, "no fusion 'glue'. Expected one of concat, bilinear"),
+        ({"task": "guess"}, SettingsError, "no task 'guess'. Expected one of classify, multi"),
+        ({"fusion": "glue"}, SettingsError, "no fusion 'glue'. Expected one of concat, sum"),
         ({"text_encoder": "scratch:elmo"}, EncoderError, "no text encoder scratch:elmo"),
         ({"image_encoder": "torchvision:resnet51"}, EncoderError, "no classifier 'resnet51'"),
         ({"image_encoder": "nobody/nothing"}, EncoderError, "HF_HUB_OFFLINE forbids the network"),

@@ -23,6 +23,15 @@ KINDS = {
     "full": {"image_encoder": "scratch:resnet", "fusion": "attention"},
     "head": {"tuning": "head", "fusion": "attention"},
     "head without tokens": {"tuning": "head", "fusion": "bilinear"},
+    "lora": {"tuning": "lora", "lora_rank": 2, "image_encoder": "scratch:resnet"},
+    "bias": {"tuning": "bias", "optimizer": "sgd", "fusion": "attention"},
+    "top-k": {
+        "tuning": "top-k",
+        "top_layers": 1,
+        "layer_decay": 0.5,
+        "optimizer": "adam",
+        "image_encoder": "scratch:resnet",
+    },
 }
 
 
@@ -113,10 +122,11 @@ def test_gone_on_from_any_step_a_run_ends_as_if_it_had_never_been_cut_off(
     assert differing(prepared.model, whole.model) == []
 
 
+@pytest.mark.parametrize("kind", ["full", "lora"])
 def test_gone_on_from_a_stop_a_run_ends_as_if_it_had_never_been_stopped(
-    small_pairs: PairTable, quick: TrainSettings
+    small_pairs: PairTable, quick: TrainSettings, kind: str
 ) -> None:
-    settings = settings_of("full", quick)
+    settings = settings_of(kind, quick)
     whole = run_whole(small_pairs, settings, lambda e: e.kind == "started")
     stopped, state = prepare(small_pairs, settings), TrainingState()
     snapshots = [
@@ -145,3 +155,25 @@ def test_gone_on_from_an_evaluation_it_is_not_counted_twice(
     assert differing(prepared.model, whole.model) == []
     assert [values["epoch"] for values in state.evaluations] == [1, 2, 3]
     assert told(events) == told(whole.later)
+
+
+def test_a_lora_run_ends_with_the_best_epochs_matrices_added_to_the_weights(
+    small_pairs: PairTable, quick: TrainSettings
+) -> None:
+    settings = settings_of("lora", quick)
+    prepared, state = prepare(small_pairs, settings), TrainingState()
+    before = {name: weight.clone() for name, weight in prepared.model.state_dict().items()}
+    for event in train(prepared.model, prepared.loaders, settings, state=state):
+        if event.kind == "finished":
+            kept, _ = state.capture()
+            kept = {name: tensor.clone() for name, tensor in kept.items()}
+
+    after = prepared.model.state_dict()
+
+    assert after.keys() == before.keys()
+    place = "text_encoder.backbone.encoder.layer.0.output.dense"
+    a, b = (kept[f"best.{place}.lora_{which}.default.weight"] for which in "AB")
+    added = 2.0 * b @ a  # alpha / rank
+    assert added.abs().max() > 1e-3
+    torch.testing.assert_close(after[f"{place}.weight"], before[f"{place}.weight"] + added)
+    assert torch.equal(after[f"{place}.bias"], before[f"{place}.bias"])
