@@ -15,6 +15,8 @@ from mmapp.errors import MmappError, SettingsError
 from mmapp.options import Given, settings_options
 from mmapp.settings import DataSettings, TrainSettings
 
+FUSIONS_COMPARED = "text-only,image-only,concat,bilinear,attention"
+
 app = typer.Typer(
     name="mmapp",
     help="Fine-tune BERT-plus-image fusion models, score them, predict with them.",
@@ -41,6 +43,23 @@ def train(
     from mmapp.console import run_training
 
     raise typer.Exit(run_training(data, output, resume, given))
+
+
+@app.command()
+@settings_options(TrainSettings)
+def compare(
+    data: Data,
+    output: Annotated[Path, typer.Option(help="Folder of the runs; done ones are not done again.")],
+    fusions: Annotated[str, typer.Option(help="Names, separated by commas.")] = FUSIONS_COMPARED,
+    tunings: Annotated[str, typer.Option(help="Names, separated by commas.")] = "full",
+    seeds: Annotated[int, typer.Option(help="Runs of each, from --seed on.", min=1)] = 3,
+    *,
+    given: Given,
+) -> None:
+    """Train many models that differ in fusion, tuning and seed; print a table of test accuracies."""
+    from mmapp.console import compare_runs
+
+    compare_runs(data, output, fusions, tunings, seeds, given)
 
 
 @app.command()

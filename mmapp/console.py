@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mmapp.choices import choices_of
 from mmapp.data.ingest import load_pairs
-from mmapp.errors import RunError
+from mmapp.errors import RunError, SettingsError
+from mmapp.runs.compare import as_markdown, compare
 from mmapp.runs.run import Order, Run
 from mmapp.runs.stop import StopSignal
 from mmapp.settings import DataSettings, TrainSettings
@@ -61,13 +63,39 @@ def _open_or_create(data: str, output: Path, resume: bool, given: dict[str, Any]
         if given:
             say(f"going on with the settings of {output}; the options given now are not used")
         return run
+    return Run.create(output, _order(data, given))
+
+
+def _order(data: str, given: dict[str, Any]) -> Order:
+    """What to do, in names that stay true when the working directory changes."""
     settings = TrainSettings(**given)
     settings = settings.replace(
         text_encoder=absolute(settings.text_encoder),
         image_encoder=absolute(settings.image_encoder),
     )
     where = str(Path(data).resolve()) if Path(data).exists() else data
-    return Run.create(output, Order(where, settings, Path(data).name))
+    return Order(where, settings, Path(data).name)
+
+
+def compare_runs(
+    data: str, output: Path, fusions: str, tunings: str, seeds: int, given: dict[str, Any]
+) -> None:
+    """Do the runs and print their test accuracies as a table."""
+    chosen_fusions, chosen_tunings = _names(fusions, "fusion"), _names(tunings, "tuning")
+    order = _order(data, given)
+    first = order.settings.seed
+    numbers = range(first, first + seeds)
+    cells = compare(output, order, chosen_fusions, chosen_tunings, numbers, tell=say)
+    print(as_markdown(cells))
+
+
+def _names(written: str, field: str) -> list[str]:
+    """ "a,b" as names a setting may take. Raises SettingsError."""
+    names, known = written.split(","), choices_of(TrainSettings.model_fields[field])
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"There is no {field} {name!r}. Expected {', '.join(known)}.")
+    return names
 
 
 def _is_first() -> bool:

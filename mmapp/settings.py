@@ -62,7 +62,7 @@ class Settings(BaseModel):
 
 
 class DataSettings(Settings):
-    """How rows become pairs, and how pairs are dealt to train, validation and test."""
+    """What rows mean, how they become pairs, and how pairs are dealt to the splits."""
 
     image_column: str | None = setting(
         None, "Column that names the image file. Empty: guessed, and the report says why."
@@ -71,6 +71,12 @@ class DataSettings(Settings):
     label_column: str | None = setting(None, "Column that holds the label. Empty: guessed.")
     split_column: str | None = setting(
         None, "Column that says train, validation or test. Empty: guessed, else pairs are dealt."
+    )
+    task: str = setting(
+        "auto",
+        "classify: one of N labels. multilabel: any of N, cells hold a|b or a JSON list. match: do "
+        "text and image belong together? auto: as the labels say.",
+        table="mmapp.models.heads:TASKS",
     )
     incomplete: Literal["auto", "keep", "set-aside"] = setting(
         "auto",
@@ -94,11 +100,6 @@ class DataSettings(Settings):
 class ModelSettings(Settings):
     """What is built: a text encoder, an image encoder, a fusion, a head."""
 
-    task: str = setting(
-        "auto",
-        "classify: one of N labels. match: do text and image belong together? auto: as the labels say.",
-        table="mmapp.models.heads:TASKS",
-    )
     text_encoder: str = setting(
         "scratch:bert",
         "A Hugging Face id or local folder (BERT, RoBERTa, MiniLM ...), or scratch:bert to learn "
@@ -144,8 +145,9 @@ class TrainSettings(DataSettings, ModelSettings):
 
     tuning: str = setting(
         "full",
-        "full: every weight learns. head: the encoders stay as they are, their features are computed "
-        "once and kept, which is what makes a run on a CPU end in a minute.",
+        "head: the encoders stay as they are, their features are computed once and kept, which is "
+        "what makes a run on a CPU end in a minute. lora, bias, top-k: a small part of each encoder "
+        "learns. full: every weight does.",
         table="mmapp.models.tuning:TUNINGS",
     )
     epochs: int = setting(12, "Most times every pair is seen.", unit="epochs", low=1, high=1000)

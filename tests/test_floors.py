@@ -20,6 +20,7 @@ PACKAGE = ROOT / "mmapp"
 FLOORS = {
     "errors": 0,
     "settings": 0,
+    "choices": 0,
     "sources": 0,
     "data": 1,
     "models": 1,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from mmapp.data.cells import count_names
 from mmapp.data.pairs import SPLITS, Finding, PairTable
 
 FEW = 10  # rows of a class below which its scores mean little
@@ -74,7 +75,7 @@ def leaks(frame: pd.DataFrame) -> Iterator[Finding]:
 
 def classes(frame: pd.DataFrame) -> Iterator[Finding]:
     """Classes with few rows, far smaller than the largest, or without a training row."""
-    counts = Counter(frame["label"].dropna())
+    counts = Counter(count_names(frame["label"]))
     if len(counts) == 1:
         only = next(iter(counts))
         message = f"Every row has the label {only!r}; there is nothing to tell apart."
@@ -87,7 +88,7 @@ def classes(frame: pd.DataFrame) -> Iterator[Finding]:
         (large, most), (small, least) = counts.most_common()[0], counts.most_common()[-1]
         message = f"{large!r} has {most} rows and {small!r} only {least}: watch macro F1, not accuracy."
         yield Finding("imbalance", "warning", message)
-    learnt = set(frame.loc[frame["split"].isin(["train", ""]), "label"].dropna())
+    learnt = set(count_names(frame.loc[frame["split"].isin(["train", ""]), "label"]))
     for label in sorted(set(counts) - learnt):
         message = f"Class {label!r} has no training row and can never be predicted."
         yield Finding("class never learnt", "warning", message)

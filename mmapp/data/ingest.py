@@ -17,10 +17,13 @@ import pandas as pd
 
 from mmapp.data import findings as inspect
 from mmapp.data.archive import unpack
+from mmapp.data.cells import MATCH
 from mmapp.data.columns import SPLIT_WORDS, choose_columns
 from mmapp.data.finder import ImageFinder
 from mmapp.data.images import ImageFacts, look_at_all
+from mmapp.data.labels import infer_task, with_task
 from mmapp.data.layouts import FOLDER, FOLDER_SPLIT, RawTable, read_folder, read_tables
+from mmapp.data.negatives import needs_negatives, with_negatives
 from mmapp.data.pairs import ColumnChoice, Finding, PairTable, plain
 from mmapp.data.samples import SAMPLES, write_sample
 from mmapp.data.splits import deal
@@ -63,6 +66,9 @@ def load_pairs(
     raw = read_source(str(source), workspace or home())
     finder = ImageFinder(raw)
     choices = choose_columns(raw.cells(), settings, finder.knows)
+    if need_labels and choices["label"].column is None and settings.task == "match":
+        raw.frame["label"] = MATCH
+        choices["label"] = ColumnChoice("label", "label", "there is none: every row is a match")
     if need_labels and choices["label"].column is None and len(raw.frame):
         raise ColumnError(
             "No label column was found; the table has "
@@ -80,8 +86,19 @@ def load_pairs(
     )
     if frame.empty and need_labels:
         raise DataError(_no_good_row(table))
-    dealt = deal(table, settings) if need_labels else table
-    return dealt.with_findings(inspect.find_all(dealt) if need_labels else [])
+    if not need_labels:
+        return table
+    dealt = _with_mismatches(deal(table, settings), settings)
+    return dealt.with_findings(inspect.find_all(dealt))
+
+
+def _with_mismatches(table: PairTable, settings: DataSettings) -> PairTable:
+    """Of the task match, labels in its two words, and mismatched pairs drawn where none are."""
+    task = infer_task(table.labels()) if settings.task == "auto" else settings.task
+    if task != "match":
+        return table
+    table = with_task(table, task)
+    return with_negatives(table, settings.seed) if needs_negatives(table) else table
 
 
 def read_source(source: str, workspace: Path) -> RawTable:

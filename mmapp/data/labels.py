@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from mmapp.data.cells import MATCH, MISMATCH, several, split_labels
 from mmapp.data.pairs import LabelSet, PairTable
 from mmapp.errors import DataError
-
-MATCH, MISMATCH = "match", "mismatch"
 
 _MATCH_WORDS = {
     **dict.fromkeys(["match", "matched", "1", "true", "yes", "positive"], MATCH),
@@ -18,7 +17,10 @@ _MATCH_WORDS = {
 
 def infer_task(labels: Iterable[str]) -> str:
     """The task that labels call for when the user leaves it open."""
-    return "match" if set(labels) <= {MATCH, MISMATCH} else "classify"
+    found = set(labels)
+    if found <= {MATCH, MISMATCH}:
+        return "match"
+    return "multilabel" if several(found) else "classify"
 
 
 def with_task(table: PairTable, task: str) -> PairTable:
@@ -43,4 +45,9 @@ def with_task(table: PairTable, task: str) -> PairTable:
 
 def label_set(labels: Iterable[str], task: str) -> LabelSet:
     """The classes of a task in their fixed order."""
-    return LabelSet((MISMATCH, MATCH)) if task == "match" else LabelSet.of(labels)
+    if task == "match":
+        return LabelSet((MISMATCH, MATCH))
+    if task == "multilabel":
+        names = [name for cell in labels for name in split_labels(cell)]
+        return LabelSet(LabelSet.of(names).names, several=True)
+    return LabelSet.of(labels)

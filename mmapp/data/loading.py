@@ -93,13 +93,11 @@ class PairDataset(Dataset):
         self.images = table.frame["image"].tolist()
         self.ids = _ids(self.texts, processor)
         self.store = ImageStore([path for path in self.images if path], processor, folder)
-        self.labels: list[int] | None = None
+        self.labels: list[Any] | None = None
         if labels is not None:
-            number = {name: i for i, name in enumerate(labels.names)}
-            self.labels = [
-                number[label] if label in number else labels.index(label)
-                for label in table.frame["label"]
-            ]
+            cells = table.frame["label"].tolist()
+            known = {cell: labels.target(cell) for cell in dict.fromkeys(cells)}
+            self.labels = [known[cell] for cell in cells]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -115,8 +113,8 @@ class PairDataset(Dataset):
         }
 
     def collate(self, examples: list[dict[str, Any]]) -> Batch:
-        """Examples -> input_ids [B,T], attention_mask [B,T], pixel_values [B,3,S,S], labels [B],
-        index [B], and present [B,2] unless every half is there."""
+        """Examples -> input_ids [B,T], attention_mask [B,T], pixel_values [B,3,S,S], labels [B] (or
+        [B,C], where a row may have several), index [B], present [B,2] unless every half is there."""
         pixels = np.stack([example["pixels"] for example in examples])
         batch: Batch = {
             "index": torch.tensor([example["index"] for example in examples]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from mmapp.data.cells import count_names, split_labels
 from mmapp.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -73,10 +75,13 @@ class Pair:
 class LabelSet:
     """The labels of a task in a fixed order: position is the class number.
 
-    Raises DataError when a label is asked for that is not in the set.
+    Attributes:
+        names: the labels.
+        several: a row may have any number of them, and its cell holds a list.
     """
 
     names: tuple[str, ...]
+    several: bool = False
 
     @classmethod
     def of(cls, labels: Iterable[str]) -> LabelSet:
@@ -86,7 +91,16 @@ class LabelSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    def target(self, cell: str) -> int | list[float]:
+        """What a model is to say of a row with this cell: a class number, or a one for every label
+        it has and a zero for every other. Raises DataError for a label that is not in the set."""
+        if not self.several:
+            return self.index(cell)
+        has = {self.index(name) for name in split_labels(cell)}
+        return [float(number in has) for number in range(len(self))]
+
     def index(self, label: str) -> int:
+        """The label's class number. Raises DataError when it is not in the set."""
         try:
             return self.names.index(label)
         except ValueError:
@@ -150,7 +164,7 @@ class PairTable:
 
     def describe(self) -> dict[str, Any]:
         """The table in plain numbers and words, as `check --json` prints it."""
-        classes = self.frame["label"].dropna().value_counts()
+        classes = Counter(count_names(self.frame["label"]))
         splits = self.frame["split"].value_counts()
         return {
             "source": self.source,
@@ -158,7 +172,7 @@ class PairTable:
             "used": len(self),
             "set_aside": self.total_rows - len(self),
             "columns": {c.role: {"column": c.column, "reason": c.reason} for c in self.columns},
-            "classes": {name: int(classes[name]) for name in LabelSet.of(classes.index).names},
+            "classes": {name: int(classes[name]) for name in LabelSet.of(classes).names},
             "splits": {s: int(splits[s]) for s in (*SPLITS, "") if s in splits.index},
             "own_split": self.own_split,
             "findings": [asdict(finding) for finding in self.findings],

@@ -41,6 +41,41 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return abs(float(np.log(np.clip(given, 1e-12, 1.0)).mean()))
 
 
+def exact_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Share of rows of which every label is told right: labels [N,C] of zeros and ones."""
+    return float((answers(probabilities) == (labels > 0.5)).all(axis=1).mean())
+
+
+def several_macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over labels of F1; labels that neither occur nor are given do not count."""
+    f1, _ = _several_f1(labels, probabilities)
+    return float(f1.mean()) if len(f1) else 0.0
+
+
+def several_weighted_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over labels of F1, weighted by how often each occurs."""
+    f1, occurs = _several_f1(labels, probabilities)
+    return float(np.average(f1, weights=occurs)) if occurs.sum() else 0.0
+
+
+def micro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """F1 over all answers of all rows together."""
+    said, given = answers(probabilities), labels > 0.5
+    total = said.sum() + given.sum()
+    return float(2 * (said & given).sum() / total) if total else 0.0
+
+
+def binary_log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over rows and labels of -log of the probability given to the right answer, in nats."""
+    right = np.where(labels > 0.5, probabilities, 1 - probabilities)
+    return abs(float(np.log(np.clip(right, 1e-12, 1.0)).mean()))
+
+
+def answers(probabilities: np.ndarray) -> np.ndarray:
+    """[N,C] yes or no: every label that is more probable than not."""
+    return probabilities >= 0.5
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "macro_f1": macro_f1,
@@ -50,9 +85,24 @@ METRICS: dict[str, Metric] = {
 }
 
 
+# The same where rows may have several labels: labels [N,C] of zeros and ones.
+METRICS_OF_SEVERAL: dict[str, Metric] = {
+    "accuracy": exact_accuracy,
+    "macro_f1": several_macro_f1,
+    "weighted_f1": several_weighted_f1,
+    "micro_f1": micro_f1,
+    "log_loss": binary_log_loss,
+}
+
+
+def metrics_for(labels: np.ndarray) -> dict[str, Metric]:
+    """The metrics that fit labels [N] of class numbers or [N,C] of zeros and ones."""
+    return METRICS_OF_SEVERAL if labels.ndim == 2 else METRICS
+
+
 def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Every metric of METRICS."""
-    return {name: metric(labels, probabilities) for name, metric in METRICS.items()}
+    """Every metric that fits the labels."""
+    return {name: metric(labels, probabilities) for name, metric in metrics_for(labels).items()}
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int]]:
@@ -65,8 +115,9 @@ def per_class(
     labels: np.ndarray, probabilities: np.ndarray, names: list[str]
 ) -> list[dict[str, Any]]:
     """Precision, recall, F1 and support (rows of that label) of every class."""
+    said = answers(probabilities) if labels.ndim == 2 else probabilities.argmax(axis=1)
     precision, recall, f1, support = sk.precision_recall_fscore_support(
-        labels, probabilities.argmax(axis=1), labels=range(len(names)), zero_division=0.0
+        labels, said, labels=range(len(names)), zero_division=0.0
     )
     return [
         {
@@ -100,6 +151,16 @@ def bootstrap(
         values.append(metric(labels[drawn], probabilities[drawn]))
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _several_f1(
+    labels: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """F1 of every label that occurs or is given, and how often each of them occurs."""
+    said, given = answers(probabilities), labels > 0.5
+    hits, total = (said & given).sum(axis=0), said.sum(axis=0) + given.sum(axis=0)
+    counted = total > 0
+    return 2 * hits[counted] / total[counted], given.sum(axis=0)[counted]
 
 
 def _f1(labels: np.ndarray, probabilities: np.ndarray, average: str) -> float:

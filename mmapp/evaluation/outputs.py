@@ -28,11 +28,13 @@ class Outputs:
 
     Attributes:
         logits: [N,C] float32.
-        labels: [N] class numbers, or None.
+        labels: [N] class numbers, or [N,C] zeros and ones where a row may have several; or None.
+        several: each label's probability stands on its own.
     """
 
     logits: np.ndarray
     labels: np.ndarray | None
+    several: bool = False
 
     def truth(self) -> np.ndarray:
         """The labels, of rows that are known to have them."""
@@ -41,7 +43,9 @@ class Outputs:
         return self.labels
 
     def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, [N,C]."""
+        """Softmax of the logits, [N,C]; of several labels, each one's sigmoid."""
+        if self.several:
+            return 0.5 * (1 + np.tanh(0.5 * self.logits))
         shifted = self.logits - self.logits.max(axis=1, keepdims=True)
         raised = np.exp(shifted)
         return raised / raised.sum(axis=1, keepdims=True)
@@ -101,18 +105,18 @@ def collect(
     model.train(learning)
     if shard and shard.world > 1:
         found = gather_object(found)
-    return _in_order(found, len(loader.dataset))
+    return _in_order(found, len(loader.dataset), getattr(model, "several", False))
 
 
 def _in_order(
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]], count: int
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]], count: int, several: bool
 ) -> Outputs:
     if not found:
-        return Outputs(np.zeros((0, 0), np.float32), None)
+        return Outputs(np.zeros((0, 0), np.float32), None, several)
     logits = np.zeros((count, found[0][1].shape[1]), np.float32)
-    labels = np.zeros(count, np.int64)
+    labels = np.zeros((count, *logits.shape[1:]) if several else count, np.int64)
     for index, some_logits, some_labels in found:
         logits[index] = some_logits
         if some_labels is not None:
             labels[index] = some_labels
-    return Outputs(logits, None if found[0][2] is None else labels)
+    return Outputs(logits, None if found[0][2] is None else labels, several)

@@ -13,32 +13,45 @@ WITH_INTERVAL = ("accuracy", "macro_f1")
 
 
 def make_report(outputs: Outputs, names: list[str], split: str) -> dict[str, Any]:
-    """Scores, intervals, classes, confusion and the majority class as the first baseline.
+    """Scores, intervals, labels one by one, and the most frequent answer as the first baseline.
 
     Args:
         outputs: logits and labels of N rows.
         names: the label of each class number.
         split: which rows these are, as text.
+
+    Returns:
+        Plain values; `confusion` only where a row has exactly one label.
     """
     if outputs.labels is None or not len(outputs.labels):
         return {"n": 0, "split": split}
     labels, probabilities = outputs.labels, outputs.probabilities()
-    most = int(np.bincount(labels, minlength=len(names)).argmax())
-    always = np.zeros_like(probabilities)
-    always[:, most] = 1.0
-    return {
+    fitting = metrics.metrics_for(labels)
+    report = {
         "n": len(labels),
         "split": split,
         **metrics.score(labels, probabilities),
         "intervals": {
-            name: list(metrics.bootstrap(labels, probabilities, metrics.METRICS[name]))
+            name: list(metrics.bootstrap(labels, probabilities, fitting[name]))
             for name in WITH_INTERVAL
         },
-        "majority": {
-            "label": names[most],
-            "accuracy": metrics.accuracy(labels, always),
-            "macro_f1": metrics.macro_f1(labels, always),
-        },
+        "majority": _majority(labels, names),
         "per_class": metrics.per_class(labels, probabilities, names),
-        "confusion": {"labels": names, "counts": metrics.confusion(labels, probabilities)},
+    }
+    if labels.ndim == 1:
+        counts = metrics.confusion(labels, probabilities)
+        report["confusion"] = {"labels": names, "counts": counts}
+    return report
+
+
+def _majority(labels: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """How far the most frequent answer gets, given to every row."""
+    found, counts = np.unique(labels, axis=0, return_counts=True)
+    most = found[counts.argmax()]
+    row = most if labels.ndim == 2 else np.arange(len(names)) == most
+    always = np.tile(row.astype(np.float64), (len(labels), 1))
+    fitting = metrics.metrics_for(labels)
+    return {
+        "label": "|".join(name for name, said in zip(names, row, strict=True) if said),
+        **{name: fitting[name](labels, always) for name in WITH_INTERVAL},
     }

@@ -20,6 +20,7 @@ from mmapp.data.loading import PairDataset, PairLoader
 from mmapp.data.pairs import LabelSet, PairTable
 from mmapp.device import autocast, choose_precision, inference_device
 from mmapp.errors import ColumnError, DataError
+from mmapp.evaluation.metrics import answers
 from mmapp.evaluation.outputs import Outputs, collect, forward_inputs, to_device
 from mmapp.settings import DataSettings
 from mmapp.storage.checkpoint import load_checkpoint
@@ -34,23 +35,29 @@ class Prediction:
     """An answer.
 
     Attributes:
-        label: the most probable one.
-        probabilities: of every label, the most probable first; they sum to one.
+        label: the most probable one; where a row may have several, all that are more probable than
+            not, as a|b.
+        probabilities: of every label, the most probable first; they sum to one, unless a row may
+            have several.
+        confidence: probability that the answer is right; of several labels, that all of it is,
+            were they independent.
     """
 
     label: str
     probabilities: dict[str, float]
-
-    @property
-    def confidence(self) -> float:
-        return self.probabilities[self.label]
+    confidence: float
 
     @classmethod
-    def of(cls, row: np.ndarray, names: Sequence[str]) -> Prediction:
+    def of(cls, row: np.ndarray, labels: LabelSet) -> Prediction:
         """From the probabilities [C] of one row."""
         order = np.argsort(-row, kind="stable")
-        ranked = {names[i]: float(row[i]) for i in order}
-        return cls(next(iter(ranked)), ranked)
+        ranked = {labels.names[i]: float(row[i]) for i in order}
+        if not labels.several:
+            first = next(iter(ranked))
+            return cls(first, ranked, ranked[first])
+        said = answers(row)
+        names = [name for name, yes in zip(labels.names, said, strict=True) if yes]
+        return cls("|".join(names), ranked, float(np.where(said, row, 1 - row).prod()))
 
 
 class Predictor:
@@ -75,7 +82,7 @@ class Predictor:
 
     @property
     def labels(self) -> LabelSet:
-        return LabelSet(self.model.config.label_names)
+        return LabelSet(self.model.config.label_names, self.model.several)
 
     @property
     def task(self) -> str:
@@ -104,8 +111,8 @@ class Predictor:
             del batch["present"]
         with autocast(self.device, self.precision):
             logits = self.model(**forward_inputs(to_device(batch, self.device))).logits
-        rows = Outputs(logits.float().cpu().numpy(), None).probabilities()
-        return [Prediction.of(row, self.labels.names) for row in rows]
+        outputs = Outputs(logits.float().cpu().numpy(), None, self.model.several)
+        return [Prediction.of(row, self.labels) for row in outputs.probabilities()]
 
     def predict_table(
         self, table: PairTable, progress: Callable[[int], None] | None = None
@@ -117,7 +124,7 @@ class Predictor:
             progress: called with the number of rows done.
         """
         rows = self.outputs(table, labels=None, progress=progress).probabilities()
-        return [Prediction.of(row, self.labels.names) for row in rows]
+        return [Prediction.of(row, self.labels) for row in rows]
 
     def load_pairs(
         self, data: str | Path, overrides: dict[str, Any] | None = None, need_labels: bool = True

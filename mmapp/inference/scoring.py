@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmapp.data.cells import split_labels
 from mmapp.data.labels import with_task
 from mmapp.data.pairs import SPLITS, LabelSet, PairTable
 from mmapp.errors import DataError, SettingsError
@@ -72,10 +73,12 @@ def _rows(predictor: Predictor, table: PairTable, split: str) -> tuple[PairTable
 
 def _known_labels(table: PairTable, labels: LabelSet) -> tuple[PairTable, list[str]]:
     """Rows whose label the model can give; the others cannot be scored, and are counted aloud."""
-    known = table.frame["label"].isin(labels.names)
+    cells = table.frame["label"]
+    held = cells.map(split_labels) if labels.several else cells.map(lambda cell: (cell,))
+    known = held.map(lambda names: set(names) <= set(labels.names))
     if known.all():
         return table, []
-    unknown = Counter(table.frame.loc[~known, "label"])
+    unknown = Counter(name for names in held[~known] for name in set(names) - set(labels.names))
     named = ", ".join(f"{label!r} × {count}" for label, count in unknown.most_common(8))
     if not known.any():
         raise DataError(

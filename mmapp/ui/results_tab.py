@@ -35,11 +35,11 @@ def build(shelf: Shelf, trained: gr.State) -> None:
         if not key:
             return [gr.skip()] * len(shown)
         report = json.loads((shelf.folder(key) / "metrics.json").read_text(encoding="utf-8"))
-        matrix = report["confusion"]
+        matrix = report.get("confusion")
         return [
             views.report(report),
             views.per_class(report),
-            plots.confusion(matrix["labels"], matrix["counts"]),
+            plots.confusion(matrix["labels"], matrix["counts"]) if matrix else words.NO_CONFUSION,
         ]
 
     @spoken

@@ -67,7 +67,11 @@ PRESETS = {
     "strong": "Strong: BERT and ResNet-50, every weight learns (wants a GPU)",
 }
 ADVANCED = "Advanced: every knob"
-GROUPS = {"model": "What is built", "training": "How it learns", "data": "How pairs are dealt"}
+GROUPS = {
+    "model": "What is built",
+    "training": "How it learns",
+    "data": "What rows mean, and how pairs are dealt",
+}
 LEFT_OPEN = "found out"
 START = "Start training"
 STOP = "Stop and save"
@@ -116,6 +120,7 @@ TEST_PAIRS = "test pairs"
 MAJORITY = "Always answering {label}: accuracy {accuracy:.3f}"
 PER_CLASS = "Label by label"
 CONFUSION = "Confusion: rows are the true labels, columns the answers"
+NO_CONFUSION = "Rows here may have several labels; there is no one answer to confuse with another."
 COMPARE = "Runs side by side"
 PER_CLASS_HEADERS = ["label", "precision", "recall", "F1", "pairs"]
 COMPARE_HEADERS = ["run", "data", "fusion", "tuning", "accuracy", "macro F1", "test pairs"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmapp.data.pairs import PairTable
+from mmapp.data.pairs import LabelSet, PairTable
 from mmapp.errors import CheckpointError, DataError
 from mmapp.inference.predictor import Prediction, Predictor
 from mmapp.runs.run import Run
@@ -81,8 +81,8 @@ def test_probabilities_are_ranked_and_sum_to_one(predictor: Predictor) -> None:
 
 
 def test_of_equal_probabilities_the_first_label_is_the_answer() -> None:
-    answer = Prediction.of(np.array([0.25, 0.5, 0.25]), ["a", "b", "c"])
-    assert answer == Prediction("b", {"b": 0.5, "a": 0.25, "c": 0.25})
+    answer = Prediction.of(np.array([0.25, 0.5, 0.25]), LabelSet(("a", "b", "c")))
+    assert answer == Prediction("b", {"b": 0.5, "a": 0.25, "c": 0.25}, 0.5)
 
 
 def test_either_half_may_be_left_out(predictor: Predictor, tested: PairTable) -> None:
