@@ -113,7 +113,7 @@ def _read_sample(source: str, workspace: Path) -> RawTable:
 
 def _read_zip(source: str, workspace: Path) -> RawTable:
     folder, findings = unpack(Path(source), workspace / "unpacked")
-    raw = read_folder(folder, confined=True)
+    raw = read_folder(folder, confined=True, name=Path(source).name)
     return RawTable(raw.frame, raw.root, raw.confined, [*findings, *raw.findings])
 
 

@@ -43,8 +43,13 @@ class RawTable:
         return self.frame.drop(columns=list(OURS))
 
 
-def read_folder(root: Path, confined: bool = False) -> RawTable:
+def read_folder(root: Path, confined: bool = False, name: str = "") -> RawTable:
     """Find out how the folder is laid out and read it.
+
+    Args:
+        root: the folder.
+        confined: see RawTable.
+        name: what the user calls it, where that is not the folder's own name.
 
     Raises:
         DataError: neither a table nor a picture is in it, or several tables compete.
@@ -60,7 +65,7 @@ def read_folder(root: Path, confined: bool = False) -> RawTable:
     if pictures:
         return RawTable(_read_class_folders(pictures, root), root, confined, findings)
     raise DataError(
-        f"No table and no picture was found in {root.name}. Expected metadata.csv (or .tsv, .jsonl, "
+        f"No table and no picture was found in {name or root.name}. Expected metadata.csv (or .tsv, .jsonl, "
         ".parquet) beside the images, or one folder of images per class."
     )
 

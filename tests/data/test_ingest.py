@@ -331,3 +331,9 @@ def test_an_unknown_split_word_is_named_and_never_taken_for_the_test(
     assert [(f.row, f.message) for f in table.findings if f.kind == "unknown split"] == [
         (11, "Split 'maybe' is none of train, validation, test; dealt anew.")
     ]
+
+
+def test_an_empty_zip_is_named_as_the_user_named_it(tmp_path: Path) -> None:
+    zipfile.ZipFile(tmp_path / "empty.zip", "w").close()
+    with pytest.raises(DataError, match="No table and no picture was found in empty.zip"):
+        load_pairs(tmp_path / "empty.zip", workspace=tmp_path / "workspace")
