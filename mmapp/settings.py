@@ -102,8 +102,8 @@ class ModelSettings(Settings):
 
     text_encoder: str = setting(
         "scratch:bert",
-        "A Hugging Face id or local folder (BERT, RoBERTa, MiniLM ...), or scratch:bert to learn "
-        "words and weights from your own texts.",
+        "A Hugging Face id or local folder (BERT, RoBERTa, MiniLM ...), or one of scratch:... "
+        "to learn words and weights from your own texts.",
         table="mmapp.models.scratch:TEXT",
         prefix="scratch:",
         suggest=("bert-base-uncased", "sentence-transformers/all-MiniLM-L6-v2"),
@@ -118,8 +118,9 @@ class ModelSettings(Settings):
     )
     fusion: str = setting(
         "attention",
-        "How text and image become one. attention and bilinear can see agreement between the two; "
-        "concat cannot; text-only and image-only are the baselines.",
+        "How text and image become one. attention, bilinear, gated and early can see agreement between "
+        "the two; concat, sum, weighted and late add up what each says; text-only and image-only are "
+        "the baselines.",
         table="mmapp.models.fusion:FUSIONS",
     )
     width: int = setting(128, "Size of the shared space both modalities are projected into.",
@@ -157,7 +158,7 @@ class TrainSettings(DataSettings, ModelSettings):
     learning_rate: float | None = setting(
         None,
         "Step size of every weight that learns. Empty: 0.001, but 0.0005 for scratch encoders and "
-        "0.00003 for pretrained ones.",
+        "0.00003 for pretrained ones (0.0003 with tuning lora).",
         low=0.0,
         high=1.0,
     )
