@@ -65,8 +65,8 @@ def read_folder(root: Path, confined: bool = False, name: str = "") -> RawTable:
     if pictures:
         return RawTable(_read_class_folders(pictures, root), root, confined, findings)
     raise DataError(
-        f"No table and no picture was found in {name or root.name}. Expected metadata.csv (or .tsv, .jsonl, "
-        ".parquet) beside the images, or one folder of images per class."
+        f"No table and no picture was found in {name or root.name}. Expected metadata.csv (or .tsv, "
+        ".jsonl, .parquet) beside the images, or one folder of images per class."
     )
 
 
