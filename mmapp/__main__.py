@@ -104,6 +104,19 @@ def predict(
 
 
 @app.command()
+def ensemble(
+    checkpoints: Annotated[list[str], typer.Argument(help="Two or more that know the same labels.")],
+    output: Annotated[Path, typer.Option(help="The ensemble's folder; must not exist yet.")],
+    strategy: Annotated[str, typer.Option(help="mean, weighted, vote or greedy.")] = "mean",
+    data: Annotated[str | None, typer.Option(help="Pairs to choose weights and report on.")] = None,
+) -> None:
+    """Make several checkpoints answer as one; the result is a checkpoint like any other."""
+    from mmapp.console import ensemble_checkpoints
+
+    ensemble_checkpoints(checkpoints, output, strategy, data)
+
+
+@app.command()
 @settings_options(DataSettings)
 def check(data: Data, as_json: AsJson = False, *, given: Given) -> None:
     """What would be used of the data, and what is wrong or suspicious, row by row."""

@@ -157,6 +157,21 @@ def predict_data(checkpoint: str, data: str, output: Path, given: dict[str, Any]
     print(output)
 
 
+def ensemble_checkpoints(
+    checkpoints: list[str], output: Path, strategy: str, data: str | None
+) -> None:
+    """Make an ensemble, and report on it where data was given."""
+    from mmapp.inference.ensembling import make_ensemble
+    from mmapp.quiet import quiet_libraries
+
+    quiet_libraries()
+    folder = make_ensemble(checkpoints, output, strategy, data)
+    report = folder / "metrics.json"
+    if report.exists():
+        print(summary(json.loads(report.read_text(encoding="utf-8"))))
+    print(f"checkpoint: {folder}")
+
+
 def check_data(data: str, as_json: bool, given: dict[str, Any]) -> None:
     """Print what would be used of the data and every finding."""
     described = load_pairs(data, DataSettings(**given)).describe()

@@ -22,8 +22,10 @@ from mmapp.device import autocast, choose_precision, inference_device
 from mmapp.errors import ColumnError, DataError
 from mmapp.evaluation.metrics import answers
 from mmapp.evaluation.outputs import Outputs, collect, forward_inputs, to_device
+from mmapp.models.ensemble import combine
 from mmapp.settings import DataSettings
 from mmapp.storage.checkpoint import load_checkpoint
+from mmapp.storage.ensemble import read_ensemble
 
 Picture = Image.Image | str | Path
 
@@ -60,11 +62,48 @@ class Prediction:
         return cls("|".join(names), ranked, float(np.where(said, row, 1 - row).prod()))
 
 
+class Member:
+    """One opened model, and everything it needs to answer."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        model, self.processor = load_checkpoint(folder)
+        self.device = device
+        self.model = model.to(device)  # type: ignore[arg-type]  # its decorator hides the type
+        parameters = sum(p.numel() for p in model.parameters())
+        # On a CPU answers stay in float32, the same whatever the batch.
+        self.precision = choose_precision("auto", parameters) if device.type == "cuda" else "fp32"
+
+    @property
+    def labels(self) -> LabelSet:
+        return LabelSet(self.model.config.label_names, self.model.several)
+
+    @torch.inference_mode()
+    def of_pairs(
+        self, texts: Sequence[str | None], pictures: Sequence[Image.Image | None]
+    ) -> Outputs:
+        """Logits [B,C] of pairs in one pass."""
+        batch: dict[str, Any] = self.processor(texts, pictures)
+        if bool(batch["present"].all()):
+            del batch["present"]
+        with autocast(self.device, self.precision):
+            logits = self.model(**forward_inputs(to_device(batch, self.device))).logits
+        return Outputs(logits.float().cpu().numpy(), None, self.model.several)
+
+    def of_table(
+        self, table: PairTable, labels: LabelSet | None, progress: Callable[[int], None] | None
+    ) -> Outputs:
+        """Logits [N,C] of a table's rows, and its labels as numbers when `labels` is given."""
+        loader = PairLoader(PairDataset(table, self.processor, labels), BATCH)
+        return collect(
+            self.model, loader, device=self.device, precision=self.precision, progress=progress
+        )
+
+
 class Predictor:
-    """A checkpoint, opened once.
+    """A checkpoint, opened once: a model, or several that answer as one.
 
     Args:
-        checkpoint: a checkpoint or run folder, or the name of a shipped checkpoint.
+        checkpoint: a checkpoint, ensemble or run folder, or the name of a shipped checkpoint.
         device: where to compute; a GPU when there is one by default.
 
     Raises:
@@ -72,17 +111,16 @@ class Predictor:
     """
 
     def __init__(self, checkpoint: str | Path, device: str | torch.device | None = None) -> None:
-        model, self.processor = load_checkpoint(checkpoint)
-        self.device = torch.device(device) if device else inference_device()
-        self.model = model.to(self.device)  # type: ignore[arg-type]  # its decorator hides the type
-        parameters = sum(p.numel() for p in model.parameters())
-        # On a CPU answers stay in float32, the same whatever the batch.
-        on_gpu = self.device.type == "cuda"
-        self.precision = choose_precision("auto", parameters) if on_gpu else "fp32"
+        ensemble = read_ensemble(checkpoint)
+        place = torch.device(device) if device else inference_device()
+        self.members = [Member(folder, place) for folder in ensemble.members]
+        self.model = self.members[0].model
+        self._weights, self._strategy = np.array(ensemble.weights), ensemble.strategy
+        self._side = max(member.processor.image_size for member in self.members)
 
     @property
     def labels(self) -> LabelSet:
-        return LabelSet(self.model.config.label_names, self.model.several)
+        return self.members[0].labels
 
     @property
     def task(self) -> str:
@@ -96,22 +134,16 @@ class Predictor:
         """
         return self.predict_many([text], [image])[0]
 
-    @torch.inference_mode()
     def predict_many(
         self, texts: Sequence[str | None], images: Sequence[Picture | None]
     ) -> list[Prediction]:
-        """Answers for B pairs in one pass through the model, in order. Raises DataError."""
+        """Answers for B pairs in one pass through each model, in order. Raises DataError."""
         texts = [text.strip() or None if text else None for text in texts]
         pictures = [self._picture(image) for image in images]
         for text, picture in zip(texts, pictures, strict=True):
             if text is None and picture is None:
                 raise DataError("Neither a text nor an image was given. Give at least one of them.")
-        batch: dict[str, Any] = self.processor(texts, pictures)
-        if bool(batch["present"].all()):
-            del batch["present"]
-        with autocast(self.device, self.precision):
-            logits = self.model(**forward_inputs(to_device(batch, self.device))).logits
-        outputs = Outputs(logits.float().cpu().numpy(), None, self.model.several)
+        outputs = self._together([member.of_pairs(texts, pictures) for member in self.members])
         return [Prediction.of(row, self.labels) for row in outputs.probabilities()]
 
     def predict_table(
@@ -155,15 +187,25 @@ class Predictor:
         progress: Callable[[int], None] | None = None,
     ) -> Outputs:
         """Logits [N,C] of every row of a table, and its labels as numbers when `labels` is given."""
-        loader = PairLoader(PairDataset(table, self.processor, labels), BATCH)
-        return collect(
-            self.model, loader, device=self.device, precision=self.precision, progress=progress
-        )
+        return self._together([m.of_table(table, labels, progress) for m in self.members])
+
+    def _together(self, outputs: Sequence[Outputs]) -> Outputs:
+        """One model's own outputs; of several, the logarithms of what they say together."""
+        first = outputs[0]
+        if len(outputs) == 1 or not len(first.logits):
+            return first
+        order = [[m.labels.names.index(name) for name in self.labels.names] for m in self.members]
+        said = [out.probabilities()[:, columns] for out, columns in zip(outputs, order, strict=True)]
+        given = combine(np.stack(said), self._weights, self._strategy).clip(1e-12, 1.0)
+        logits = np.log(given)
+        if first.several:
+            logits = logits - np.log((1 - given).clip(1e-12, 1.0))
+        return Outputs(logits, first.labels, first.several)
 
     def _picture(self, image: Picture | None) -> Image.Image | None:
         if image is None or isinstance(image, Image.Image):
             return image
         try:
-            return open_image(Path(image), at_least=self.processor.image_size)
+            return open_image(Path(image), at_least=self._side)
         except DataError as error:
             raise DataError(f"Image {image}: {error}.") from None
