@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmapp.choices import choices_of
 from mmapp.data.ingest import load_pairs
@@ -21,6 +21,9 @@ from mmapp.runs.run import Order, Run
 from mmapp.runs.stop import StopSignal
 from mmapp.settings import DataSettings, TrainSettings
 from mmapp.sources import absolute
+
+if TYPE_CHECKING:
+    from mmapp.inference.predictor import Predictor
 
 STOPPED_BY_USER = 130
 
@@ -116,13 +119,10 @@ def evaluate_data(
     checkpoint: str, data: str, split: str, as_json: bool, given: dict[str, Any]
 ) -> None:
     """Score and print."""
-    from mmapp.inference.predictor import Predictor
     from mmapp.inference.scoring import evaluate
-    from mmapp.quiet import quiet_libraries
 
-    quiet_libraries()
     report = evaluate(
-        Predictor(checkpoint), data, split, overrides=given, progress=counter("scored")
+        _opened(checkpoint), data, split, overrides=given, progress=counter("scored")
     )
     for note in report["notes"]:
         say(note)
@@ -131,11 +131,7 @@ def evaluate_data(
 
 def predict_one(checkpoint: str, text: str | None, image: Path | None, as_json: bool) -> None:
     """Answer for one pair and print it."""
-    from mmapp.inference.predictor import Predictor
-    from mmapp.quiet import quiet_libraries
-
-    quiet_libraries()
-    answer = Predictor(checkpoint).predict(text, image)
+    answer = _opened(checkpoint).predict(text, image)
     if as_json:
         print(as_text({"label": answer.label, "probabilities": answer.probabilities}))
         return
@@ -146,15 +142,21 @@ def predict_one(checkpoint: str, text: str | None, image: Path | None, as_json: 
 def predict_data(checkpoint: str, data: str, output: Path, given: dict[str, Any]) -> None:
     """Answer for every row of the data, into a CSV."""
     from mmapp.inference.answers import answer_table
+
+    answered, rows = answer_table(
+        _opened(checkpoint), data, output, overrides=given, progress=counter("answered")
+    )
+    say(f"{answered} of {rows} rows answered")
+    print(output)
+
+
+def _opened(checkpoint: str) -> Predictor:
+    """The checkpoint, opened without the libraries' own lines."""
     from mmapp.inference.predictor import Predictor
     from mmapp.quiet import quiet_libraries
 
     quiet_libraries()
-    answered, rows = answer_table(
-        Predictor(checkpoint), data, output, overrides=given, progress=counter("answered")
-    )
-    say(f"{answered} of {rows} rows answered")
-    print(output)
+    return Predictor(checkpoint)
 
 
 def ensemble_checkpoints(

@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 2.0
 
+# peft's. transformers loads what lies beside it, and from a pickle if there is no other file.
+ADAPTER = "adapter_config.json"
+
 
 @dataclass(frozen=True)
 class Source:

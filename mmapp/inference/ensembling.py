@@ -51,14 +51,14 @@ def make_ensemble(
         raise CheckpointError(f"{output} exists already and is not overwritten. Name another folder.")
     members = [Predictor(checkpoint) for checkpoint in checkpoints]
     _require_alike(members, checkpoints)
-    weights = np.ones(len(members))
-    if strategy in NEED_DATA and data is not None:
-        weights = _weights(members, members[0].load_pairs(data).part("validation"), strategy)
-    folders = [find_checkpoint(checkpoint) for checkpoint in checkpoints]
-    save_ensemble(output, folders, strategy, list(weights), None)
+    weights, report = [1.0] * len(members), None
     if data is not None:
-        report = evaluate(output, data)
-        save_ensemble(output, folders, strategy, list(weights), report)
+        table = members[0].load_pairs(data)
+        if strategy in NEED_DATA:
+            weights = _weights(members, table.part("validation"), strategy).tolist()
+        report = evaluate(Predictor.together(members, weights, strategy), table)
+    folders = [find_checkpoint(checkpoint) for checkpoint in checkpoints]
+    save_ensemble(output, folders, strategy, weights, report)
     return output
 
 

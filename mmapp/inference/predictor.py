@@ -113,10 +113,23 @@ class Predictor:
     def __init__(self, checkpoint: str | Path, device: str | torch.device | None = None) -> None:
         ensemble = read_ensemble(checkpoint)
         place = torch.device(device) if device else inference_device()
-        self.members = [Member(folder, place) for folder in ensemble.members]
-        self.model = self.members[0].model
-        self._weights, self._strategy = np.array(ensemble.weights), ensemble.strategy
-        self._side = max(member.processor.image_size for member in self.members)
+        members = [Member(folder, place) for folder in ensemble.members]
+        self._join(members, ensemble.weights, ensemble.strategy)
+
+    @classmethod
+    def together(
+        cls, predictors: Sequence[Predictor], weights: Sequence[float], strategy: str
+    ) -> Predictor:
+        """Open checkpoints as one, without opening them again."""
+        joined = cls.__new__(cls)
+        joined._join([m for p in predictors for m in p.members], weights, strategy)
+        return joined
+
+    def _join(self, members: list[Member], weights: Sequence[float], strategy: str) -> None:
+        self.members = members
+        self.model = members[0].model
+        self._weights, self._strategy = np.array(weights), strategy
+        self._side = max(member.processor.image_size for member in members)
 
     @property
     def labels(self) -> LabelSet:
@@ -144,7 +157,8 @@ class Predictor:
             if text is None and picture is None:
                 raise DataError("Neither a text nor an image was given. Give at least one of them.")
         outputs = self._together([member.of_pairs(texts, pictures) for member in self.members])
-        return [Prediction.of(row, self.labels) for row in outputs.probabilities()]
+        labels = self.labels
+        return [Prediction.of(row, labels) for row in outputs.probabilities()]
 
     def predict_table(
         self, table: PairTable, progress: Callable[[int], None] | None = None
@@ -155,8 +169,8 @@ class Predictor:
             table: rows with a text, an image or both; labels are not looked at.
             progress: called with the number of rows done.
         """
-        rows = self.outputs(table, labels=None, progress=progress).probabilities()
-        return [Prediction.of(row, self.labels) for row in rows]
+        rows, labels = self.outputs(table, labels=None, progress=progress), self.labels
+        return [Prediction.of(row, labels) for row in rows.probabilities()]
 
     def load_pairs(
         self, data: str | Path, overrides: dict[str, Any] | None = None, need_labels: bool = True

@@ -24,7 +24,7 @@ from transformers import (
 from mmapp.errors import EncoderError
 from mmapp.models import scratch
 from mmapp.models.torchvision_trunk import TorchvisionConfig, pretrained_trunk
-from mmapp.sources import Source, fetch
+from mmapp.sources import ADAPTER, Source, fetch
 
 
 class Encoding(NamedTuple):
@@ -234,8 +234,7 @@ def pretrained_backbone(source: Source, config: PreTrainedConfig, modality: str)
     """
     if source.kind == "torchvision":
         return pretrained_trunk(source.name)
-    if source.is_folder and Path(source.name, "adapter_config.json").is_file():
-        # transformers would load it as well, and from a pickle if there is no other file.
+    if source.is_folder and Path(source.name, ADAPTER).is_file():
         raise EncoderError(f"{source.name} brings an adapter. Merge it into the encoder and save that.")
     loader = _text_class(config) if modality == "text" else AutoModel
     return fetch(

@@ -27,6 +27,7 @@ from mmapp.models.encoders import Encoding, ImageEncoder, TextEncoder
 from mmapp.models.fusion import FUSIONS, Early, Fusion
 from mmapp.models.fusion_parts import OwnStart
 from mmapp.models.heads import TASKS
+from mmapp.sources import ADAPTER
 
 T = TypeVar("T")
 
@@ -147,7 +148,7 @@ class FusionModel(PreTrainedModel):
         Raises CheckpointError for a folder with an adapter beside it, which transformers would load,
         a pickle as well.
         """
-        if args and Path(str(args[0]), "adapter_config.json").is_file():
+        if args and Path(str(args[0]), ADAPTER).is_file():
             raise CheckpointError(f"{args[0]} brings an adapter; only whole models are opened.")
         return super().from_pretrained(*args, **{**options, "use_safetensors": True})
 

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from mmapp.errors import RunError
 from mmapp.runs.run import AT_WORK, RESUMABLE, Order, Run, list_runs
@@ -101,9 +102,10 @@ class RunQueue:
 
     def waiting(self) -> list[Run]:
         """Queued runs, the next one first."""
-        queued = [(run.state(), run) for run in list_runs(self.folder)]
-        queued = [(state, run) for state, run in queued if state["status"] == "queued"]
-        return [run for _, run in sorted(queued, key=lambda pair: pair[0]["created"])]
+        return _queued(self._states())
+
+    def _states(self) -> list[tuple[dict[str, Any], Run]]:
+        return [(run.state(), run) for run in list_runs(self.folder)]
 
     def place(self, run: Run) -> int:
         """How many runs come before this one; 0 when it is next."""
@@ -124,10 +126,11 @@ class RunQueue:
             self._bury(self._child.returncode)
         if not self._many and (self._warm is None or self._warm.poll() is not None):
             self._warm = _spawn([sys.executable, "-m", WORKER])
-        if any(run.status in AT_WORK for run in list_runs(self.folder)):
-            return  # a worker of an earlier server is still busy
         with self._lock:
-            for run in self.waiting()[:1]:
+            states = self._states()
+            if any(state["status"] in AT_WORK for state, _ in states):
+                return  # a worker of an earlier server is still busy
+            for run in _queued(states)[:1]:
                 self._start(run)
 
     def _start(self, run: Run) -> None:
@@ -153,6 +156,12 @@ class RunQueue:
         if state["status"] == "interrupted" or never_claimed:
             message = WORDLESS.format(code=code)
             run.write_state(status="interrupted", message=message, ended=time.time(), owner=None)
+
+
+def _queued(states: list[tuple[dict[str, Any], Run]]) -> list[Run]:
+    """Of these runs the queued ones, the next one first."""
+    queued = [(state, run) for state, run in states if state["status"] == "queued"]
+    return [run for _, run in sorted(queued, key=lambda pair: pair[0]["created"])]
 
 
 def _spawn(command: list[str]) -> subprocess.Popen[bytes]:

@@ -28,15 +28,14 @@ from mmapp.data.processor import FusionProcessor
 from mmapp.errors import CheckpointError
 from mmapp.models.configuration import FORMAT_VERSION, FusionConfig
 from mmapp.models.model import FusionModel
-from mmapp.sources import first_line, public_name
+from mmapp.sources import ADAPTER, first_line, public_name
+from mmapp.storage import SHIPPED
 from mmapp.storage.card import write_card
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # of weights in several files
-ADAPTER = "adapter_config.json"  # peft's
 MAX_CONFIG_BYTES = 4 * 2**20
 
-SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,18 @@ def cross_entropy(
     )
 
 
+def each_binary(
+    logits: torch.Tensor, labels: torch.Tensor, settings: TrainSettings
+) -> torch.Tensor:
+    """Binary cross-entropy of every label of every row: labels [B,C] of zeros and ones -> [B,C]."""
+    smoothed = labels * (1 - settings.label_smoothing) + settings.label_smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+
+
 def binary(logits: torch.Tensor, labels: torch.Tensor, settings: TrainSettings) -> torch.Tensor:
     """Each label for itself, yes or no: mean over labels of the binary cross-entropy."""
     target = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
-    smoothed = target * (1 - settings.label_smoothing) + settings.label_smoothing / 2
-    return F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").mean(dim=-1)
+    return each_binary(logits, target, settings).mean(dim=-1)
 
 
 def logistic(logits: torch.Tensor, labels: torch.Tensor, settings: TrainSettings) -> torch.Tensor:
@@ -58,14 +65,6 @@ LOSSES: dict[str, Loss] = {
     "logistic": logistic,
     "focal": focal,
 }
-
-
-def each_binary(
-    logits: torch.Tensor, labels: torch.Tensor, settings: TrainSettings
-) -> torch.Tensor:
-    """Binary cross-entropy of every label of every row: labels [B,C] of zeros and ones -> [B,C]."""
-    smoothed = labels * (1 - settings.label_smoothing) + settings.label_smoothing / 2
-    return F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
 
 
 def each_focal(

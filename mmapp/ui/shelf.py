@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from mmapp.errors import CheckpointError, MmappError
 from mmapp.runs.queue import RunQueue
 from mmapp.runs.run import Run, list_runs
+from mmapp.storage import SHIPPED as BUNDLED
 from mmapp.ui import words
 
 if TYPE_CHECKING:
     from mmapp.inference.predictor import Predictor
 
-BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
 OPEN_AT_ONCE = 3
 
 
@@ -31,23 +31,21 @@ class Shelf:
     def choices(self) -> list[tuple[str, str]]:
         """(what the visitor reads, key), the newest run first, then the bundled ones."""
         runs = [run for run in list_runs(self.queue.folder) if run.has_checkpoint()]
-        bundled = sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
         return [
             *((run_title(run), run.id) for run in runs),
-            *((words.BUNDLED.format(name=name), name) for name in bundled),
+            *((words.BUNDLED.format(name=name), name) for name in _bundled()),
         ]
 
     def first(self) -> str | None:
         """The key of the bundled checkpoint."""
-        bundled = sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
-        return bundled[0] if bundled else None
+        return next(iter(_bundled()), None)
 
     def folder(self, key: str | None) -> Path:
         """The checkpoint's folder. Raises CheckpointError for a key that is not on the shelf."""
         run = self.queue.find(key or "")
         if run is not None and run.has_checkpoint():
             return run.checkpoint
-        if key in [path.parent.name for path in BUNDLED.glob("*/config.json")]:
+        if key in _bundled():
             return BUNDLED / str(key)
         raise CheckpointError(words.NO_MODEL)
 
@@ -73,6 +71,11 @@ class Shelf:
             while len(self._open) > OPEN_AT_ONCE:
                 self._open.popitem(last=False)
             return held[1]
+
+
+def _bundled() -> list[str]:
+    """Names of the checkpoints that come with the app."""
+    return sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
 
 
 def run_title(run: Run) -> str:

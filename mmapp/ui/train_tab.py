@@ -136,7 +136,7 @@ class _Actions:
             run.id,
             run.id,
             gr.Timer(active=not over),
-            progress.status(run, events, self.queue.place(run)),
+            progress.status(run, events, self.queue.place(run) if state == "queued" else 0),
             progress.picture(events),
             _tail(run),
             gr.Button(interactive=not over),
