@@ -150,7 +150,9 @@ class FusionModel(PreTrainedModel):
         """
         if args and Path(str(args[0]), ADAPTER).is_file():
             raise CheckpointError(f"{args[0]} brings an adapter; only whole models are opened.")
-        return super().from_pretrained(*args, **{**options, "use_safetensors": True})
+        opened = super().from_pretrained(*args, **{**options, "use_safetensors": True})
+        _into_own_memory(opened[0] if isinstance(opened, tuple) else opened)
+        return opened
 
     def _init_weights(self, module: nn.Module) -> None:
         if module is self.head.out:
@@ -283,6 +285,14 @@ class FusionModel(PreTrainedModel):
         projected = self.projection(modality)(encoding)
         column = _column(present, modality)
         return projected if column is None else replace(projected, column, self.absent[modality])
+
+
+def _into_own_memory(model: nn.Module) -> None:
+    """Move weights out of the file they are mapped from. There they lie at odd addresses, for which
+    some processors take other kernels, and the last bit of an answer would differ from the trained
+    model's."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _choice(table: dict[str, T], name: str, what: str) -> T:
