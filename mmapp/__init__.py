@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmapp.inference.scoring import evaluate
     from mmapp.models.model import FusionModel
     from mmapp.settings import TrainSettings
+    from mmapp.training.continuing import continued
     from mmapp.training.loop import train
     from mmapp.training.prepare import prepare
 
@@ -29,6 +30,7 @@ _HOMES = {
     "FusionModel": "mmapp.models.model",
     "Predictor": "mmapp.inference.predictor",
     "TrainSettings": "mmapp.settings",
+    "continued": "mmapp.training.continuing",
     "evaluate": "mmapp.inference.scoring",
     "load_pairs": "mmapp.data.ingest",
     "prepare": "mmapp.training.prepare",
@@ -39,6 +41,7 @@ __all__ = [
     "FusionModel",
     "Predictor",
     "TrainSettings",
+    "continued",
     "evaluate",
     "load_pairs",
     "prepare",

@@ -20,7 +20,7 @@ from mmapp.runs.compare import as_markdown, compare
 from mmapp.runs.run import Order, Run
 from mmapp.runs.stop import StopSignal
 from mmapp.settings import DataSettings, TrainSettings
-from mmapp.sources import absolute
+from mmapp.training.continuing import settings_for
 
 if TYPE_CHECKING:
     from mmapp.inference.predictor import Predictor
@@ -71,13 +71,8 @@ def _open_or_create(data: str, output: Path, resume: bool, given: dict[str, Any]
 
 def _order(data: str, given: dict[str, Any]) -> Order:
     """What to do, in names that stay true when the working directory changes."""
-    settings = TrainSettings(**given)
-    settings = settings.replace(
-        text_encoder=absolute(settings.text_encoder),
-        image_encoder=absolute(settings.image_encoder),
-    )
     where = str(Path(data).resolve()) if Path(data).exists() else data
-    return Order(where, settings, Path(data).name)
+    return Order(where, settings_for(given), Path(data).name)
 
 
 def compare_runs(
@@ -199,6 +194,8 @@ def narrate(event: Any) -> None:
             f"epoch {values['epoch']}: training loss {values['train_loss']:.3f}, validation loss "
             f"{values['loss']:.3f}, accuracy {values['accuracy']:.3f}{best}"
         )
+    elif event.kind == "warning":
+        say(values["message"])
     elif event.kind == "finished":
         say(f"finished ({values['reason']}), best epoch {values['best_epoch']}")
 
@@ -212,6 +209,12 @@ def summary(report: dict[str, Any]) -> str:
         low, high = report["intervals"].get(name, (math.nan, math.nan))
         interval = "" if math.isnan(low) else f"  (95 %: {low:.3f} – {high:.3f})"
         lines.append(f"  {name:<18}{report[name]:.3f}{interval}")
+    if "before" in report:
+        change, (low, high) = report["change"]["accuracy"], report["change"]["interval"]
+        lines.append(
+            f"  before: accuracy {report['before']['accuracy']:.3f}; change {change:+.3f} "
+            f"({low:+.3f} – {high:+.3f})"
+        )
     majority = report["majority"]
     lines.append(f"  always {majority['label']!r}: accuracy {majority['accuracy']:.3f}")
     width = max(len(row["label"]) for row in report["per_class"])

@@ -144,6 +144,17 @@ class ModelSettings(Settings):
 class TrainSettings(DataSettings, ModelSettings):
     """Everything needed to do a run again, but for the data itself."""
 
+    start_from: str | None = setting(
+        None,
+        "A run or checkpoint folder, or a shipped name, whose encoders, vocabulary and weights the run "
+        "begins with. Empty: from the encoders named above.",
+    )
+    shots: int | None = setting(
+        None,
+        "Training pairs kept of each label, drawn by the seed; the others are left out. Empty: all.",
+        unit="pairs",
+        low=1,
+    )
     tuning: str = setting(
         "full",
         "head: the encoders stay as they are, their features are computed once and kept, which is "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mmapp.__main__ import main
+from mmapp.data.ingest import load_pairs
 from mmapp.data.pairs import PairTable
 from mmapp.runs.run import Run
 
@@ -67,6 +69,16 @@ def trained(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     """A run's folder and what the command said."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     return folder, ended(started("train", data, "--output", str(folder), *TINY))
+
+
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven pairs of the sample for each split and label."""
+    frame = load_pairs("sample:digits").frame
+    few = frame.groupby(["split", "label"]).head(7)[["image", "text", "label", "split"]]
+    path = tmp_path_factory.mktemp("few") / "digits.csv"
+    few.rename(columns={"image": "file_name"}).to_csv(path, index=False)
+    return path
 
 
 @pytest.fixture
@@ -131,6 +143,39 @@ def test_a_run_that_is_being_worked_on_is_left_alone(
         assert run.status == "running"
     assert told.status == 1
     assert told.line() == f"{run.folder} is being worked on by another process."
+
+
+def test_a_run_starts_from_a_shipped_model_with_a_few_pairs_of_each_label(
+    command: Callable[..., Told], few_digits: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    options = "--start-from digits --shots 3 --epochs 1 --tuning head".split()
+    told = command("train", few_digits, "--output", folder, *options)
+
+    assert told.status == 0, told.err
+    assert "6 training pairs" in told.err
+    assert re.search(r"^  before: accuracy \d\.\d{3}; change [+-]\d\.\d{3} \(", told.out, re.M)
+    settings = json.loads((folder / "settings.json").read_text())["settings"]
+    assert (settings["start_from"], settings["fusion"]) == ("digits", "attention")
+    assert (settings["task"], settings["image_size"], settings["shots"]) == ("match", 32, 3)
+    again = command("train", few_digits, "--output", folder, "--resume")
+    assert (again.status, again.out) == (0, told.out)
+
+
+def test_a_run_starts_from_another_run_wherever_it_is_named_from(
+    trained: tuple[Path, Told], data: str, command: Callable[..., Told], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(trained[0].parent)
+    options = ["--start-from", "run", "--epochs", "1", "--precision", "fp32"]
+    told = command("train", data, "--output", tmp_path / "second", *options)
+    assert told.status == 0, told.err
+    settings = Run.open(tmp_path / "second").order().settings
+    assert (settings.start_from, settings.width) == (str(trained[0]), 8)
+    refused = command("train", data, "--output", tmp_path / "third", *options, "--text-encoder", "x")
+    assert refused.status == 2
+    assert "trained with the text encoder scratch:bert, and x is wanted" in refused.line()
+    assert not (tmp_path / "third").exists()
 
 
 USAGE = {

@@ -44,6 +44,12 @@ def test_a_report_fits_in_a_few_lines() -> None:
     ]
 
 
+def test_before_and_change_are_told_in_one_line() -> None:
+    before = {"before": {"accuracy": 0.63}, "change": {"accuracy": 0.12, "interval": [0.05, 0.19]}}
+    line = console.summary(REPORT | before).splitlines()[5]
+    assert line == "  before: accuracy 0.630; change +0.120 (+0.050 – +0.190)"
+
+
 def test_a_report_of_nothing_says_so() -> None:
     assert console.summary({"n": 0, "split": "test"}) == "test: no rows"
 
@@ -87,6 +93,7 @@ EVENTS = {
         {"reason": "patience", "best_epoch": 2},
         "mmapp: finished (patience), best epoch 2\n",
     ),
+    "warning": ({"message": "Not taken over: head."}, "mmapp: Not taken over: head.\n"),
     "step": ({"step": 1, "steps": 9, "loss": 1.0, "seconds_left": None}, ""),
     "saved": ({"step": 1}, ""),
 }

@@ -30,6 +30,8 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "dropout": ("0", 0.0),
     "max_length": ("16", 16),
     "image_size": ("48", 48),
+    "start_from": ("digits", "digits"),
+    "shots": ("5", 5),
     "tuning": ("head", "head"),
     "epochs": ("3", 3),
     "batch_size": ("2", 2),

@@ -80,6 +80,19 @@ def stratify(frame: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.Ser
     return pd.Series(chosen, index=frame.index).reindex(rows)
 
 
+def few_shots(table: PairTable, shots: int, seed: int) -> PairTable:
+    """The table with at most `shots` training pairs of each label; no other row is touched.
+
+    Which of them stay follows from the seed and from what the rows say, not from their order. Where a
+    cell holds several labels, rows with the same cell are of one kind.
+    """
+    train = table.frame[table.frame["split"] == "train"]
+    train = train.sort_values(["image_hash", "text", "label"], na_position="first")
+    drawn = train.sample(frac=1, random_state=seed)
+    left_out = drawn.index[drawn.groupby("label", dropna=False).cumcount() >= shots]
+    return replace(table, frame=table.frame.drop(left_out).reset_index(drop=True))
+
+
 def _members(groups: np.ndarray) -> list[np.ndarray]:
     """Row positions of each group."""
     order = np.argsort(groups, kind="stable")

@@ -153,6 +153,32 @@ def bootstrap(
     return float(low), float(high)
 
 
+def paired_difference(
+    labels: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    metric: Metric,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """A metric of `after` minus that of `before`, and the 95 % interval of the difference.
+
+    Both are probabilities [N,C] of the same rows, and each draw of rows is scored with both: what is
+    hard about a row is hard for both and falls out, so the interval is narrower than that of two
+    models on rows of their own. Efron & Tibshirani, "An Introduction to the Bootstrap", 1993.
+    """
+    rng = np.random.default_rng(seed)
+    differences = []
+    for _ in range(samples):
+        drawn = rng.integers(len(labels), size=len(labels))
+        differences.append(
+            metric(labels[drawn], after[drawn]) - metric(labels[drawn], before[drawn])
+        )
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return metric(labels, after) - metric(labels, before), float(low), float(high)
+
+
 def _several_f1(
     labels: np.ndarray, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

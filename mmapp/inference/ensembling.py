@@ -14,8 +14,8 @@ from mmapp.evaluation.metrics import metrics_for
 from mmapp.inference.predictor import Predictor
 from mmapp.inference.scoring import evaluate
 from mmapp.models.ensemble import STRATEGIES, greedy_weights
-from mmapp.storage.checkpoint import find_checkpoint
 from mmapp.storage.ensemble import save_ensemble
+from mmapp.storage.folder import find_checkpoint
 
 NEED_DATA = ("weighted", "greedy")
 

@@ -89,6 +89,11 @@ class Projection(nn.Module):
             parts = [encoding.tokens[encoding.mask] for encoding in encodings]
             self.standardise_tokens.fit(torch.cat(parts).float())
 
+    @property
+    def measured(self) -> bool:
+        """Was it fitted, here or in the model it was taken over from? Until then all means are zero."""
+        return bool(self.standardise_pooled.mean.any())
+
     def forward(self, encoding: Encoding) -> Encoding:
         """Encoding of the encoder's width -> Encoding of width D."""
         return Encoding(

@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from mmapp.errors import RunError
 from mmapp.settings import TrainSettings
+from mmapp.training.continuing import TAKEN
 
 # queued | running | stopping | done | stopped | failed | interrupted
 AT_WORK = ("running", "stopping")
@@ -55,8 +56,10 @@ class Order:
         """The command line that does the same."""
         words = ["python", "-m", "mmapp", "train", self.data, "--output", output]
         usual = TrainSettings().model_dump()
+        if self.settings.start_from:
+            usual |= dict.fromkeys(TAKEN)  # left out, they would be those of the checkpoint
         for name, value in self.settings.model_dump().items():
-            if value != usual[name]:
+            if value is not None and value != usual[name]:
                 words += [f"--{name.replace('_', '-')}", str(value)]
         return shlex.join(words)
 

@@ -29,11 +29,13 @@ from mmapp.errors import MmappError
 from mmapp.evaluation.outputs import collect
 from mmapp.evaluation.report import make_report
 from mmapp.quiet import quiet_libraries
+from mmapp.runs.change import change, notes
 from mmapp.runs.run import Order, Run
 from mmapp.runs.snapshot import load_processor, load_snapshot, save_processor, save_snapshot
 from mmapp.runs.stop import StopSignal
 from mmapp.sources import public_name
 from mmapp.storage.checkpoint import Facts, save_checkpoint
+from mmapp.training.continuing import ENCODERS
 from mmapp.training.history import Event
 from mmapp.training.loop import train
 from mmapp.training.prepare import Prepared, prepare
@@ -100,6 +102,10 @@ class _Worker:
             table = self._pairs()
             prepared = self._prepare(table)
         state = load_snapshot(self.run.resume)
+        start = self.order.settings.start_from
+        if start and not state.step:
+            for message in notes(start, prepared.anew, table):
+                self._warn(message)
         if self.should_stop():
             return self._end("stopped")
         finished = self._train(prepared, state)
@@ -127,6 +133,10 @@ class _Worker:
         if self.writes and not kept.exists():
             save_processor(kept, prepared.processor)
         return prepared
+
+    def _warn(self, message: str) -> None:
+        log.warning(message)
+        self._record(Event("warning", {"message": message}))
 
     def _train(self, prepared: Prepared, state: TrainingState) -> dict[str, Any]:
         """Drain the loop; every event is pinned down, and now and then everything is saved.
@@ -169,6 +179,8 @@ class _Worker:
         outputs = collect(model, prepared.loaders.test, device=device)
         report = make_report(outputs, list(model.config.label_names), "test")
         report["best_epoch"] = finished["best_epoch"]
+        if self.order.settings.start_from:
+            report |= change(self.order.settings.start_from, model, table.part("test"), outputs)
         seconds = round(time.monotonic() - self.begun, 1)
         timing = {"seconds": seconds, "device": str(device), "processor": processor_name(device)}
         facts = Facts(
@@ -211,12 +223,12 @@ class _Worker:
 
 def public_order(order: Order) -> Order:
     """The order without the folders of this machine."""
-    names = {
-        name: public_name(getattr(order.settings, name))
-        for name in ("text_encoder", "image_encoder")
-    }
+    settings = order.settings
+    names: dict[str, str] = {name: public_name(getattr(settings, name)) for name in ENCODERS}
+    if settings.start_from:
+        names["start_from"] = Path(settings.start_from).name
     data = order.title or (order.data if ":" in order.data else Path(order.data).name)
-    return Order(data, order.settings.replace(**names), order.title)
+    return Order(data, settings.replace(**names), order.title)
 
 
 def public_settings(order: Order) -> dict[str, Any]:

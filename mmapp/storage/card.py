@@ -39,7 +39,7 @@ interval over those pairs.
 
 {scores}
 
-Always answering {majority_label} would reach an accuracy of {majority_accuracy:.3f}.
+Always answering {majority_label} would reach an accuracy of {majority_accuracy:.3f}.{before}
 
 {classes}
 
@@ -93,6 +93,7 @@ def write_card(config: FusionConfig, processor: FusionProcessor, facts: Facts) -
         scores=_scores(report),
         majority_label=_plain(repr(majority["label"])),
         majority_accuracy=majority["accuracy"],
+        before=_before(report, facts.settings),
         classes=_classes(report),
         source=_in_code(_source(data)),
         used=data["used"],
@@ -159,6 +160,20 @@ def _scores(report: dict[str, Any]) -> str:
             interval = f"{low:.3f} – {high:.3f}" if low is not None else ""
             rows.append(f"| {title} | {report[name]:.3f} | {interval} |")
     return "\n".join(rows)
+
+
+def _before(report: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Of a model that began with the weights of another: whose, and how well that one did."""
+    if not settings.get("start_from"):
+        return ""
+    start = f"\nIt began with the weights of `{_in_code(settings['start_from'])}`"
+    if "before" not in report:
+        return f"{start}."
+    change, (low, high) = report["change"]["accuracy"], report["change"]["interval"]
+    return (
+        f"{start}; on the same pairs, before: accuracy {report['before']['accuracy']:.3f}; change "
+        f"{change:+.3f} ({low:+.3f} – {high:+.3f})."
+    )
 
 
 def _classes(report: dict[str, Any]) -> str:

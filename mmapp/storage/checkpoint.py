@@ -29,13 +29,11 @@ from mmapp.errors import CheckpointError
 from mmapp.models.configuration import FORMAT_VERSION, FusionConfig
 from mmapp.models.model import FusionModel
 from mmapp.sources import ADAPTER, first_line, public_name
-from mmapp.storage import SHIPPED
 from mmapp.storage.card import write_card
+from mmapp.storage.folder import find_checkpoint, read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # of weights in several files
-MAX_CONFIG_BYTES = 4 * 2**20
-
 
 
 @dataclass(frozen=True)
@@ -91,26 +89,6 @@ def put_in_place(written: Path, folder: Path) -> None:
         folder.rename(old)
     os.replace(written, folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def find_checkpoint(name: str | Path) -> Path:
-    """The folder a user means: a run folder, a checkpoint folder, or the name of a shipped one.
-
-    Raises:
-        CheckpointError: there is nothing of that name, or it holds no checkpoint.
-    """
-    given = Path(name)
-    for folder in (given / "checkpoint", given, SHIPPED / given):
-        if (folder / "config.json").is_file():
-            return folder
-    shipped = sorted(path.name for path in SHIPPED.glob("*") if (path / "config.json").is_file())
-    known = f" Shipped ones: {', '.join(shipped)}." if shipped else ""
-    if given.is_dir():
-        raise CheckpointError(
-            f"{name} holds no checkpoint. Expected config.json in it or in its folder checkpoint; "
-            f"a run has one once it has finished or was stopped.{known}"
-        )
-    raise CheckpointError(f"There is no checkpoint {name}. Expected a folder or a shipped name.{known}")
 
 
 def load_checkpoint(name: str | Path) -> tuple[FusionModel, FusionProcessor]:
@@ -196,19 +174,6 @@ def _configs(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name, part in values.items():
         if isinstance(part, dict) and name not in ("id2label", "label2id"):
             yield from _configs(part)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of unknown manners. Raises CheckpointError."""
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise CheckpointError(f"{path} is larger than {MAX_CONFIG_BYTES // 2**20} MB.")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {first_line(error)}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} does not hold a JSON object.")
-    return values
 
 
 def _write_json(path: Path, values: Any) -> None:

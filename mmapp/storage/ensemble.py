@@ -16,9 +16,9 @@ from typing import Any
 
 from mmapp.errors import CheckpointError
 from mmapp.models.ensemble import STRATEGIES
-from mmapp.storage.checkpoint import find_checkpoint, put_in_place, read_json
+from mmapp.storage.checkpoint import put_in_place
+from mmapp.storage.folder import ENSEMBLE, find_checkpoint, read_json
 
-MODEL_TYPE = "mmapp_ensemble"
 FORMAT_VERSION = 1
 MOST = 64  # members one folder may name
 
@@ -49,7 +49,7 @@ def save_ensemble(
     for name, member in zip(names, members, strict=True):
         shutil.copytree(member, beside / name)
     config = {
-        "model_type": MODEL_TYPE,
+        "model_type": ENSEMBLE,
         "format_version": FORMAT_VERSION,
         "strategy": strategy,
         "weights": [float(weight) for weight in weights],
@@ -69,7 +69,7 @@ def read_ensemble(name: str | Path) -> Ensemble:
     """
     folder = find_checkpoint(name)
     values = read_json(folder / "config.json")
-    if values.get("model_type") != MODEL_TYPE:
+    if values.get("model_type") != ENSEMBLE:
         return Ensemble("mean", (1.0,), (folder,))
     try:
         if values["format_version"] > FORMAT_VERSION:

@@ -24,7 +24,7 @@ from mmapp.evaluation import metrics
 from mmapp.evaluation.outputs import collect, forward_inputs, to_device
 from mmapp.models.encoders import Encoding
 from mmapp.models.model import MODALITIES, FusionModel
-from mmapp.models.tuning import apply_tuning
+from mmapp.models.tuning import apply_tuning, encoders
 from mmapp.settings import TrainSettings
 from mmapp.training.feature_cache import FeatureCache
 from mmapp.training.history import Event, History
@@ -156,8 +156,12 @@ class _Run:
 
     @torch.no_grad()
     def standardise(self) -> None:
-        """Before the first step, measure how the encoders' outputs are spread over some pairs."""
-        if self.state.step:
+        """Before the first step, measure how the encoders' outputs are spread over some pairs.
+
+        Statistics that came with the model stay: a fusion taken over knows its inputs by them.
+        """
+        fresh = {name for name in encoders(self.bare) if not self.bare.projection(name).measured}
+        if self.state.step or not fresh:
             return
         self._as_in_the_first_step()
         found: dict[str, list[Encoding]] = {}
@@ -169,8 +173,8 @@ class _Run:
             for modality, encoding in encodings.items():
                 rows = slice(None) if present is None else present[:, MODALITIES.index(modality)]
                 found.setdefault(modality, []).append(Encoding(*(field[rows] for field in encoding)))
-        for modality, encodings in found.items():
-            self.bare.projection(modality).fit(encodings)
+        for modality in fresh:
+            self.bare.projection(modality).fit(found[modality])
 
     def _as_in_the_first_step(self) -> None:
         """Everything as in evaluation, but batch norms that learn see the batch, as they will when

@@ -15,6 +15,7 @@ from mmapp.data.labels import infer_task, label_set, with_task
 from mmapp.data.loading import PairDataset, PairLoader
 from mmapp.data.pairs import SPLITS, LabelSet, PairTable
 from mmapp.data.processor import FusionProcessor, build_processor
+from mmapp.data.splits import few_shots
 from mmapp.device import cores, seed_everything
 from mmapp.errors import EncoderError, SettingsError, TrainingError
 from mmapp.models.configuration import FusionConfig
@@ -30,6 +31,7 @@ from mmapp.models.heads import TASKS
 from mmapp.models.model import FusionModel
 from mmapp.settings import DataSettings, TrainSettings
 from mmapp.sources import Source, first_line
+from mmapp.training.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,15 @@ class Prepared:
     """Everything the loop needs, and everything a checkpoint will hold besides the weights.
 
     Unpacks as `model, processor, loaders`.
+
+    Attributes:
+        anew: parts that a run with `start_from` could not take over, see `Origin.hand_over`.
     """
 
     model: FusionModel
     processor: FusionProcessor
     loaders: Loaders
+    anew: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.model, self.processor, self.loaders))
@@ -74,8 +80,10 @@ def prepare(
     Raises:
         SettingsError: an unknown task or fusion, or a tuning that does not suit the fusion.
         EncoderError: an encoder cannot be found or loaded.
+        CheckpointError: the checkpoint to start from cannot be opened.
         TrainingError: there is nothing to learn from or nothing to tell apart.
     """
+    origin = Origin(settings) if settings.start_from else None
     task = infer_task(table.labels()) if settings.task == "auto" else settings.task
     for name, choices, what in ((task, TASKS, "task"), (settings.fusion, FUSIONS, "fusion")):
         if name not in choices:
@@ -89,23 +97,34 @@ def prepare(
     table = with_task(table, task)
     labels = label_set(table.labels(), task)
     _require_enough(table, labels)
-    train = table.part("train")
+    if settings.shots is not None:
+        table = few_shots(table, settings.shots, settings.seed)
+    if origin is not None:
+        labels = origin.labels(labels, task)
+        processor = processor or origin.processor(settings)
     if processor is None:
-        texts = [text for text in train.frame["text"] if text]
+        texts = [text for text in table.part("train").frame["text"] if text]
         processor = build_processor(settings, texts, _usual_side(table))
     seed_everything(settings.seed)
-    model = build_model(settings, task, labels, processor)
+    model = build_model(settings, task, labels, processor, origin)
+    anew = origin.hand_over(model) if origin is not None else ()
     model.config.data_settings = DataSettings(
         **{name: getattr(settings, name) for name in DataSettings.model_fields}
     ).model_dump()
     model.config.data_fingerprint = identity
-    return Prepared(model, processor, _loaders(table, labels, processor, settings, folder))
+    return Prepared(model, processor, _loaders(table, labels, processor, settings, folder), anew)
 
 
 def build_model(
-    settings: TrainSettings, task: str, labels: LabelSet, processor: FusionProcessor
+    settings: TrainSettings,
+    task: str,
+    labels: LabelSet,
+    processor: FusionProcessor,
+    origin: Origin | None = None,
 ) -> FusionModel:
     """A FusionModel with pretrained encoders where they were named, the rest drawn at random.
+
+    Encoders that `origin` has are built as its own, also drawn: it hands its weights over later.
 
     Raises EncoderError.
     """
@@ -121,10 +140,14 @@ def build_model(
         label2id={name: i for i, name in enumerate(labels.names)},
     )
     encoders: dict[str, nn.Module] = {}
-    if "text" in reads:
+    if "text" in reads and not (origin and origin.describe("text", config)):
         encoders["text_encoder"] = _text_encoder(config, processor)
-    if "image" in reads:
+    if "image" in reads and not (origin and origin.describe("image", config)):
         encoders["image_encoder"] = _image_encoder(config, processor)
+    if config.text_config is not None:
+        # The tokenizer's own limit was respected; the encoder's table of positions may be shorter.
+        beside = FUSIONS[config.fusion].image_words
+        processor.max_length = min(processor.max_length, _longest(config.text_config) - beside)
     model = FusionModel(config)
     for name, encoder in encoders.items():
         setattr(model, name, encoder)
@@ -136,8 +159,6 @@ def _text_encoder(config: FusionConfig, processor: FusionProcessor) -> TextEncod
     source = Source.parse(config.text_encoder)
     beside = FUSIONS[config.fusion].image_words
     part = text_config(source, len(processor.tokenizer), processor.max_length + beside)
-    # The tokenizer's own limit was respected; the encoder's table of positions may be shorter.
-    processor.max_length = min(processor.max_length, _longest(part) - beside)
     backbone = pretrained_backbone(source, part, "text") if source.pretrained else None
     encoder = TextEncoder(part, backbone).eval()
     config.text_config = part

@@ -11,7 +11,7 @@ from gradio.components import Component
 from mmapp.runs.queue import RunQueue
 from mmapp.runs.run import OVER, RESUMABLE, Order, Run
 from mmapp.settings import PRESETS, DataSettings, ModelSettings, TrainSettings
-from mmapp.sources import absolute
+from mmapp.training.continuing import TAKEN, continued, settings_for
 from mmapp.ui import form, progress, words
 from mmapp.ui.data_tab import DataTab
 from mmapp.ui.handlers import spoken
@@ -19,6 +19,7 @@ from mmapp.ui.shelf import Shelf
 from mmapp.ui.try_tab import TryTab
 
 LOG_LINES = 200
+COLUMNS = [name for name in DataSettings.model_fields if name.endswith("_column")]
 
 # The run's address, so that a reload, another device or a colleague finds it again.
 KEEP_ADDRESS = """(id) => {
@@ -43,6 +44,9 @@ def build(
         run_id = gr.State("")
         remembered = gr.BrowserState("", storage_key="mmapp.run", secret="mmapp")
         title = gr.Markdown(_title(data.chosen.value))
+        source = gr.Dropdown(
+            _starts(shelf), value="", label=words.START_FROM, info=words.START_FROM_INFO
+        )
         preset = gr.Radio(
             [(words.PRESETS[name], name) for name in PRESETS], value="quick", label=words.PRESET
         )
@@ -57,18 +61,18 @@ def build(
         with gr.Accordion(words.LOG, open=False):
             log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="train-log")
 
-    shown = [run_id, remembered, timer, status, curves, log, stop, resume, trying.model]
+    shown = [run_id, remembered, timer, status, curves, log, stop, resume, trying.model, source]
     act = _Actions(queue, shelf, tuple(knobs), len(shown))
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     widgets = list(knobs.values())
-    started = start.click(act.begin, [data.chosen, *widgets], shown, **private)
+    started = start.click(act.begin, [data.chosen, source, *widgets], shown, **private)
     # gr.State stays on the server; only what the browser itself keeps reaches its JavaScript.
     started.success(None, remembered, None, js=KEEP_ADDRESS, **private)
     stop.click(act.stop, run_id, shown, queue=False, **private)
     resume.click(act.resume, run_id, shown, **private)
     timer.tick(act.poll, run_id, shown, concurrency_limit=None, **private)
     page.load(act.find_again, remembered, shown, **private)
-    preset.input(lambda name: _preset_values(name, list(knobs)), preset, widgets, **private)
+    gr.on([preset.input, source.input], act.fill, [preset, source], widgets, **private)
     data.chosen.change(_title, data.chosen, title, **private)
     return TrainTab(tab, run_id)
 
@@ -90,13 +94,24 @@ class _Actions:
     width: int
 
     @spoken
-    def begin(self, choice: dict[str, Any], *values: Any) -> list[Any]:
+    def fill(self, preset: str, start: str) -> list[Any]:
+        """What the knobs say: the preset's values, and before them those of the chosen start."""
+        values = PRESETS[preset]
+        if not start:
+            settings = TrainSettings(**values)
+        else:
+            learning = {name: value for name, value in values.items() if name not in TAKEN}
+            settings = continued(self.shelf.folder(start), **learning)
+        return [getattr(settings, knob) for knob in self.knobs]
+
+    @spoken
+    def begin(self, choice: dict[str, Any], start: str, *values: Any) -> list[Any]:
         given = form.read(dict(zip(self.knobs, values, strict=True)))
-        settings = TrainSettings(**{**given, **choice["columns"]})
-        settings = settings.replace(
-            text_encoder=absolute(settings.text_encoder),
-            image_encoder=absolute(settings.image_encoder),
-        )
+        # Of this data other columns may have been chosen than of the data learnt from before.
+        given |= dict.fromkeys(COLUMNS) | choice["columns"]
+        if start:
+            given["start_from"] = str(self.shelf.folder(start))
+        settings = settings_for(given)
         return self._frame(self.queue.submit(Order(choice["source"], settings, choice["title"])))
 
     @spoken
@@ -129,9 +144,10 @@ class _Actions:
             return [gr.skip()] * self.width
         events, state = run.events(), run.state()["status"]
         over = state in OVER
-        models = gr.skip()
+        models = starts = gr.skip()
         if over and run.has_checkpoint():
             models = gr.Dropdown(self.shelf.choices(), value=run.id)
+            starts = gr.Dropdown(_starts(self.shelf))
         return [
             run.id,
             run.id,
@@ -142,14 +158,16 @@ class _Actions:
             gr.Button(interactive=not over),
             gr.Button(interactive=state in RESUMABLE),
             models,
+            starts,
         ]
 
 
 def _draw_knobs() -> dict[str, Component]:
-    """Every knob of TrainSettings but the columns, which belong to the data."""
+    """Every knob of TrainSettings but the columns, which belong to the data, and the start, which is
+    chosen above: no visitor names a folder of this machine."""
     model = list(ModelSettings.model_fields)
-    dealing = [name for name in DataSettings.model_fields if not name.endswith("_column")]
-    known = {*model, *DataSettings.model_fields}
+    dealing = [name for name in DataSettings.model_fields if name not in COLUMNS]
+    known = {*model, *DataSettings.model_fields, "start_from"}
     learning = [name for name in TrainSettings.model_fields if name not in known]
     knobs: dict[str, Component] = {}
     for group, names in (("model", model), ("training", learning), ("data", dealing)):
@@ -160,9 +178,9 @@ def _draw_knobs() -> dict[str, Component]:
     return knobs
 
 
-def _preset_values(name: str, names: list[str]) -> list[Any]:
-    settings = TrainSettings(**PRESETS[name])
-    return [getattr(settings, knob) for knob in names]
+def _starts(shelf: Shelf) -> list[tuple[str, str]]:
+    """What a run can start from: nothing, or any model on the shelf."""
+    return [(words.START_NOTHING, ""), *shelf.choices()]
 
 
 def _title(choice: dict[str, Any]) -> str:

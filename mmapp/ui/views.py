@@ -97,8 +97,13 @@ def report(values: dict[str, Any]) -> str:
             bracket = f" ({interval[0]:.3f} – {interval[1]:.3f})" if interval else ""
             tiles.append((f"{values[name]:.3f}", f"{title}{bracket}"))
     tiles.append((f"{values['n']:,}", words.TEST_PAIRS))
-    majority = words.MAJORITY.format(**values["majority"])
-    return f'{plots.figures(tiles)}<p class="mm quiet">{html.escape(majority)}</p>'
+    lines = [words.MAJORITY.format(**values["majority"])]
+    if "before" in values:
+        low, high = values["change"]["interval"]
+        before, change = values["before"]["accuracy"], values["change"]["accuracy"]
+        lines.insert(0, words.BEFORE.format(before=before, change=change, low=low, high=high))
+    told = "<br>".join(map(html.escape, lines))
+    return f'{plots.figures(tiles)}<p class="mm quiet">{told}</p>'
 
 
 def per_class(values: dict[str, Any]) -> str:

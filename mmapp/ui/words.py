@@ -60,6 +60,9 @@ TO_TRAIN = "Train on this"
 
 # Train
 CHOSEN_DATA = "Training on **{title}**"
+START_FROM = "Start from"
+START_FROM_INFO = "A finished model goes on learning: for longer, or from other pairs, new labels too."
+START_NOTHING = "Nothing: the encoders as they come"
 PRESET = "How much"
 PRESETS = {
     "quick": "Quick: small encoders from nothing, about a minute",
@@ -117,6 +120,7 @@ HEADLINES = {
     "log_loss": "Log loss",
 }
 TEST_PAIRS = "test pairs"
+BEFORE = "Before: accuracy {before:.3f}; change {change:+.3f} ({low:+.3f} – {high:+.3f})"
 MAJORITY = "Always answering {label}: accuracy {accuracy:.3f}"
 PER_CLASS = "Label by label"
 CONFUSION = "Confusion: rows are the true labels, columns the answers"

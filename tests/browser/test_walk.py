@@ -65,6 +65,24 @@ def test_training_on_the_sample_survives_a_reload_and_its_model_answers(
     expect(page.locator("#try-answer")).to_contain_text("%", timeout=30_000)
 
 
+def test_a_run_starts_from_the_bundled_model_and_says_what_it_changed(page: Page, server) -> None:
+    open_page(page, server.url)
+    tab(page, "Train")
+    page.get_by_label("Start from").click()
+    page.get_by_role("option", name="bundled: digits").click()
+    page.get_by_text("Advanced: every knob").click()
+    expect(page.get_by_label("Image size (pixels)")).to_have_value("32")  # the model's own
+    page.get_by_label("Shots (pairs)").fill("10")
+    page.get_by_label("Epochs (epochs)").fill("1")
+    page.locator("#train-start").click()
+    status = page.locator("#train-status")
+    expect(status).to_contain_text("Done", timeout=TRAINING)
+
+    tab(page, "Results")
+    headline = page.locator("#results-headline")
+    expect(headline).to_contain_text(re.compile(r"Before: accuracy 0\.97\d; change [+-]0\.\d{3} \("))
+
+
 def test_an_uploaded_zip_shows_its_pairs_and_names_each_bad_row(
     page: Page, server, tmp_path: Path
 ) -> None:

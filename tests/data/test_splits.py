@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mmapp.data.pairs import PairTable
-from mmapp.data.splits import deal, stratify, twins
+from mmapp.data.splits import deal, few_shots, stratify, twins
 from mmapp.settings import DataSettings
 
 GoodRows = Callable[..., PairTable]
@@ -197,3 +198,29 @@ def test_the_deal_keeps_the_index_of_the_rows_it_was_given(good_rows: GoodRows) 
     assert dealt.index.tolist() == list(range(10, 30))
     assert Counter(dealt) == {"train": 10, "test": 10}
     assert not np.array_equal(dealt.to_numpy(), np.repeat(["train", "test"], 10))
+
+
+def test_a_few_shots_of_each_label_stay_and_no_other_row_goes(good_rows: GoodRows) -> None:
+    rows = distinct([*"aaaabbbc", "a|b", "a|b", "a|b"], "train") + distinct(["a"] * 4, "test")
+    few = few_shots(good_rows(rows), shots=2, seed=0).frame
+    kept = Counter(zip(few["split"], few["label"], strict=True))
+    assert kept == {
+        ("train", "a"): 2,
+        ("train", "b"): 2,
+        ("train", "c"): 1,
+        ("train", "a|b"): 2,
+        ("test", "a"): 4,
+    }
+    assert few["row"].is_monotonic_increasing
+    assert few.index.tolist() == list(range(11))
+
+
+def test_which_shots_stay_follows_from_the_seed_and_not_from_the_order(good_rows: GoodRows) -> None:
+    table = good_rows(distinct(["a", "b"] * 50, "train"))
+    turned = replace(table, frame=table.frame[::-1].reset_index(drop=True))
+
+    def texts(table: PairTable, seed: int) -> frozenset[str]:
+        return frozenset(few_shots(table, 3, seed).frame["text"])
+
+    assert texts(table, 1) == texts(turned, 1)
+    assert len({texts(table, seed) for seed in range(10)}) == 10

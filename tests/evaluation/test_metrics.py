@@ -16,6 +16,7 @@ from mmapp.evaluation.metrics import (
     confusion,
     log_loss,
     macro_f1,
+    paired_difference,
     per_class,
     score,
     weighted_f1,
@@ -148,3 +149,50 @@ def test_a_bootstrap_interval_follows_from_its_seed() -> None:
 
 def test_where_nothing_varies_the_interval_is_a_point() -> None:
     assert bootstrap(*coin(20, 1.0), accuracy, samples=50) == (1.0, 1.0)
+
+
+def answers(right: np.ndarray) -> np.ndarray:
+    """Probabilities of rows whose label is 0, right where said."""
+    return np.where(right[:, None], [[0.9, 0.1]], [[0.1, 0.9]])
+
+
+def test_a_paired_difference_has_the_width_that_theory_gives() -> None:
+    """Of 1000 rows 100 got right and 50 got wrong: each adds +1, -1 or 0, of mean 0.05 and variance
+    0.15 - 0.05²; what both get right adds nothing, which unpaired intervals would not know."""
+    before, after = np.arange(1000) < 600, np.arange(1000) < 700
+    after[:50] = False
+    labels = np.zeros(1000, np.int64)
+
+    by, low, high = paired_difference(labels, answers(before), answers(after), accuracy)
+
+    deviation = math.sqrt((0.15 - 0.05**2) / 1000)
+    assert by == pytest.approx(0.05)
+    assert low == pytest.approx(0.05 - 1.96 * deviation, abs=0.002)
+    assert high == pytest.approx(0.05 + 1.96 * deviation, abs=0.002)
+
+
+def test_a_paired_difference_covers_the_truth_as_often_as_it_says() -> None:
+    """Of 200 tests of 80 rows, drawn where the true difference is 0.2, about 190 cover it."""
+    rng = np.random.default_rng(5)
+    labels, covered = np.zeros(80, np.int64), 0
+    for _ in range(200):
+        fate = rng.random(80)  # 0.5 right twice, 0.3 right only after, 0.1 only before, 0.1 never
+        before, after = (fate < 0.5) | (fate > 0.9), fate < 0.8
+        _, low, high = paired_difference(
+            labels, answers(before), answers(after), accuracy, samples=100
+        )
+        covered += low <= 0.2 <= high
+
+    assert 178 <= covered <= 198
+
+
+def test_what_did_not_change_differs_by_nothing_and_follows_from_the_seed() -> None:
+    rng = np.random.default_rng(0)
+    labels, some, other = rng.integers(3, size=50), *rng.dirichlet(np.ones(3), size=(2, 50))
+
+    assert paired_difference(labels, some, some, macro_f1) == (0, 0, 0)
+    there = paired_difference(labels, some, other, log_loss, seed=1)
+    back = paired_difference(labels, other, some, log_loss, seed=1)
+    assert there == paired_difference(labels, some, other, log_loss, seed=1)
+    assert there[0] == log_loss(labels, other) - log_loss(labels, some)
+    assert back == pytest.approx((-there[0], -there[2], -there[1]))

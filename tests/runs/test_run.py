@@ -32,6 +32,17 @@ def test_the_command_names_only_what_is_not_usual() -> None:
     ]
 
 
+def test_the_command_of_a_run_with_a_start_leaves_nothing_to_the_checkpoint() -> None:
+    """Left out, the width would be the checkpoint's, whatever it is; here it is the usual one."""
+    settings = TrainSettings(start_from="first", epochs=3, width=128, seed=0)
+    command = shlex.split(Order("data", settings).command("run"))
+    told = dict(zip(command[7::2], command[8::2], strict=True))
+    assert (told["--start-from"], told["--epochs"]) == ("first", "3")
+    assert (told["--width"], told["--seed"], told["--fusion"]) == ("128", "0", "attention")
+    assert "--batch-size" not in told
+    assert "--text-column" not in told
+
+
 def test_a_folder_that_holds_something_is_refused(run: Run, order: Callable[..., Order]) -> None:
     before = run.state()
     with pytest.raises(RunError) as refused:

@@ -63,6 +63,19 @@ def test_every_figure_of_the_tables_is_the_reports(card: str, facts: Facts) -> N
         assert told[row["label"]] == [*shares, str(row["support"])]
 
 
+def test_a_model_that_began_with_anothers_weights_says_so(prepared: Prepared, facts: Facts) -> None:
+    change = {"before": {"accuracy": 0.5}, "change": {"accuracy": 0.25, "interval": [0.125, 0.375]}}
+    begun = replace(facts, settings={**facts.settings, "start_from": "first`run"})
+    measured = replace(begun, report={**facts.report, **change})
+
+    alone, both = (write_card(prepared.model.config, prepared.processor, f) for f in (begun, measured))
+    assert "\nIt began with the weights of `first'run`.\n" in alone
+    assert (
+        "\nIt began with the weights of `first'run`; on the same pairs, before: accuracy 0.500; change "
+        "+0.250 (+0.125 – +0.375).\n"
+    ) in both
+
+
 def test_every_number_of_the_sentences_is_measured(card: str, facts: Facts) -> None:
     """Tables and code blocks are taken out; each number that is left must be known."""
     prose = re.sub(r"(?m)^\|.*$", "", re.sub(r"(?s)```.*?```", "", body(card)))

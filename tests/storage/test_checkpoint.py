@@ -22,7 +22,8 @@ from mmapp.inference.scoring import evaluate
 from mmapp.models.model import FusionModel
 from mmapp.settings import TrainSettings
 from mmapp.storage import checkpoint as storage
-from mmapp.storage.checkpoint import Facts, find_checkpoint, load_checkpoint, save_checkpoint
+from mmapp.storage.checkpoint import Facts, load_checkpoint, save_checkpoint
+from mmapp.storage.folder import MAX_CONFIG_BYTES, find_checkpoint, lasting_name
 from mmapp.training.loop import train
 from mmapp.training.prepare import Prepared, prepare
 
@@ -256,7 +257,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "config.json is a list": (write("config.json", "[]"), "/config.json does not hold a JSON object."),
     "config.json without an end": (
-        write("config.json", " " * (storage.MAX_CONFIG_BYTES + 1)),
+        write("config.json", " " * (MAX_CONFIG_BYTES + 1)),
         "/config.json is larger than 4 MB.",
     ),
     "no processor": (
@@ -328,6 +329,18 @@ def test_a_run_folder_its_checkpoint_and_a_shipped_name_are_found(checkpoint: Pa
     assert find_checkpoint(checkpoint.parent) == checkpoint
     assert find_checkpoint(str(checkpoint)) == checkpoint
     assert find_checkpoint("digits") == SHIPPED
+
+
+def test_the_name_that_lasts_is_the_runs_folder_or_the_shipped_name(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkpoint.parent.parent)
+    for name in (checkpoint, checkpoint.parent, "run", "run/checkpoint"):
+        assert lasting_name(name) == str(checkpoint.parent)
+    for name in ("digits", SHIPPED):
+        assert lasting_name(name) == "digits"
+    elsewhere = checkpoint.rename(checkpoint.parent.parent / "mine")
+    assert lasting_name("mine") == str(elsewhere)
 
 
 def test_what_is_no_checkpoint_is_told_apart_from_what_is_not_there(tmp_path: Path) -> None:

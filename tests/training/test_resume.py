@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from mmapp.data.pairs import PairTable
+from mmapp.runs.run import Run
 from mmapp.settings import TrainSettings
+from mmapp.training.continuing import continued
 from mmapp.training.history import Event
 from mmapp.training.loop import train
 from mmapp.training.prepare import Prepared, prepare
@@ -118,6 +120,19 @@ def test_gone_on_from_any_step_a_run_ends_as_if_it_had_never_been_cut_off(
     prepared, events = go_on(small_pairs, settings, whole.snapshot.state())
 
     assert events[0].values["step"] == step
+    assert told(events) == told(whole.later)
+    assert differing(prepared.model, whole.model) == []
+
+
+@pytest.mark.parametrize("tuning", ["head", "full"])
+def test_a_run_that_starts_from_another_goes_on_as_well(
+    small_pairs: PairTable, first_run: Run, tuning: str
+) -> None:
+    settings = continued(first_run.folder, tuning=tuning, batch_size=8, epochs=2, precision="fp32")
+    whole = run_whole(small_pairs, settings, lambda e: e.values.get("step") == 3)
+
+    prepared, events = go_on(small_pairs, settings, whole.snapshot.state())
+
     assert told(events) == told(whole.later)
     assert differing(prepared.model, whole.model) == []
 

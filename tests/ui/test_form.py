@@ -11,7 +11,7 @@ from gradio.components import Component
 
 from mmapp.choices import choices_of
 from mmapp.errors import SettingsError
-from mmapp.settings import PRESETS, TrainSettings
+from mmapp.settings import TrainSettings
 from mmapp.ui import form, train_tab
 
 FIELDS = TrainSettings.model_fields
@@ -65,15 +65,10 @@ def test_numbers_typed_as_text_are_converted_and_checked() -> None:
         TrainSettings(**form.read({"learning_rate": "fast"}))
 
 
-def test_the_train_tab_draws_every_knob_but_the_columns(drawn_by: Callable[..., Any]) -> None:
+def test_the_train_tab_draws_every_knob_but_the_columns_and_the_start(
+    drawn_by: Callable[..., Any],
+) -> None:
     knobs = drawn_by(on_a_page, train_tab._draw_knobs)
     columns = {name for name in FIELDS if name.endswith("_column")}
-    assert set(knobs) == set(FIELDS) - columns
+    assert set(knobs) == set(FIELDS) - columns - {"start_from"}
     assert len(columns) == 4
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_sets_every_knob(preset: str) -> None:
-    names = [name for name in FIELDS if not name.endswith("_column")]
-    values = dict(zip(names, train_tab._preset_values(preset, names), strict=True))
-    assert TrainSettings(**form.read(values)) == TrainSettings(**PRESETS[preset])

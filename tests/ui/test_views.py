@@ -106,6 +106,17 @@ def test_a_report_shows_its_figures_and_escapes_the_majority() -> None:
     assert "<script" not in markup
 
 
+def test_a_continued_report_says_what_was_before() -> None:
+    values = {
+        "n": 8,
+        "majority": {"label": "a", "accuracy": 0.5},
+        "before": {"accuracy": 0.75},
+        "change": {"accuracy": -0.125, "interval": [-0.25, 0.0]},
+    }
+    told = "Before: accuracy 0.750; change -0.125 (-0.250 – +0.000)<br>Always answering a"
+    assert told in views.report(values)
+
+
 def test_labels_are_listed_one_by_one() -> None:
     row = {"label": SCRIPT, "precision": 0.5, "recall": 0.25, "f1": 0.333333, "support": 4}
     markup = views.per_class({"per_class": [row]})
