@@ -78,12 +78,14 @@ class Origin:
         """
         left = []
         own = _parts(self.model)
-        same_fusion = model.config.fusion == self.config.fusion
+        other_fusion = model.config.fusion != self.config.fusion
         for part, tensors in _parts(model).items():
             held = own.get(part, {})
-            if part == "head" and same_fusion:
+            if other_fusion and part in ("fusion", "head"):
+                left.append(part)
+            elif part == "head":
                 left += self._hand_over_head(model)
-            elif _shapes(tensors) != _shapes(held) or (part in ("fusion", "head") and not same_fusion):
+            elif _shapes(tensors) != _shapes(held):
                 left.append(part)
             else:
                 for name, tensor in tensors.items():

@@ -106,7 +106,6 @@ def test_another_task_has_a_head_of_its_own(first_run: Run, small_pairs: PairTab
 def test_another_fusion_keeps_encoders_and_projections(
     first_run: Run, small_pairs: PairTable, before: FusionModel
 ) -> None:
-    """Its matrices may have the same names and shapes as those of the fusion before."""
     prepared = begun(first_run, small_pairs, fusion="late")
 
     assert prepared.anew == ("fusion", "head")
@@ -115,6 +114,16 @@ def test_another_fusion_keeps_encoders_and_projections(
     assert kept
     assert all(torch.equal(own[name], old[name]) for name in kept)
     assert prepared.model.config.label_names == COLOURS
+
+
+def test_weights_of_another_fusion_are_no_use_even_where_they_would_fit(first_run: Run) -> None:
+    settings = continued(first_run.folder)
+    origin = Origin(settings)
+    processor = origin.processor(settings)
+    model = build_model(settings, "classify", LabelSet(COLOURS), processor, origin)
+    origin.config.fusion = "one with the same matrices"
+
+    assert origin.hand_over(model) == ("fusion", "head")
 
 
 def test_another_width_keeps_the_encoders(first_run: Run, small_pairs: PairTable) -> None:
