@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -18,6 +18,9 @@ from pathlib import Path
 from mmapp.errors import MmappError, SettingsError
 from mmapp.runs.queue import WORKER
 from mmapp.runs.run import OVER, Order, Run, list_runs
+
+# What answers first whether the image helps, and whether it matters how the two are joined.
+COMPARED = ("text-only", "image-only", "concat", "bilinear", "attention")
 
 
 @dataclass(frozen=True)
@@ -150,14 +153,34 @@ def comparisons(folder: Path) -> dict[str, list[Run]]:
     The newest comparison comes first.
     """
     found: dict[str, list[Run]] = {}
+    for run, order in _orders(folder):
+        if order.group:
+            found.setdefault(order.group, []).insert(0, run)
+    return found
+
+
+def seconds_of_one(folder: Path, order: Order) -> float | None:
+    """About how long one run takes: the median an epoch of the runs below a folder that are done with
+    the same data and encoders, times the epochs asked for; None when there is none."""
+
+    def kind(some: Order) -> tuple[str, ...]:
+        return some.data, some.settings.text_encoder, some.settings.image_encoder
+
+    found = []
+    for run, other in _orders(folder):
+        report = run.report() or {}
+        if kind(other) == kind(order) and "timing" in report and run.status == "done":
+            found.append(report["timing"]["seconds"] / other.settings.epochs)
+    return statistics.median(found) * order.settings.epochs if found else None
+
+
+def _orders(folder: Path) -> Iterator[tuple[Run, Order]]:
+    """The runs below a folder, the newest first, with their orders."""
     for run in list_runs(folder):
         try:
-            group = run.order().group
+            yield run, run.order()
         except MmappError:
             continue  # of another version of the app, or damaged
-        if group:
-            found.setdefault(group, []).insert(0, run)
-    return found
 
 
 def gather(runs: Iterable[Run]) -> list[Cell]:

@@ -12,7 +12,7 @@ from mmapp.runs.queue import RunQueue
 from mmapp.runs.run import OVER, RESUMABLE, Order, Run
 from mmapp.settings import PRESETS, DataSettings, ModelSettings, TrainSettings
 from mmapp.sources import absolute
-from mmapp.ui import form, progress, words
+from mmapp.ui import compare_panel, form, progress, words
 from mmapp.ui.data_tab import DataTab
 from mmapp.ui.handlers import spoken
 from mmapp.ui.shelf import Shelf
@@ -33,6 +33,7 @@ class TrainTab:
 
     tab: gr.Tab
     run: gr.State
+    to_table: gr.Button
 
 
 def build(
@@ -48,6 +49,7 @@ def build(
         )
         with gr.Accordion(words.ADVANCED, open=False):
             knobs = _draw_knobs()
+        to_table = compare_panel.build(queue, data, knobs, _order)
         with gr.Row():
             start = gr.Button(words.START, variant="primary", elem_id="train-start")
             stop = gr.Button(words.STOP, interactive=False, elem_id="train-stop")
@@ -70,7 +72,7 @@ def build(
     page.load(act.find_again, remembered, shown, **private)
     preset.input(lambda name: _preset_values(name, list(knobs)), preset, widgets, **private)
     data.chosen.change(_title, data.chosen, title, **private)
-    return TrainTab(tab, run_id)
+    return TrainTab(tab, run_id, to_table)
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,8 @@ class _Actions:
 
     @spoken
     def begin(self, choice: dict[str, Any], *values: Any) -> list[Any]:
-        given = form.read(dict(zip(self.knobs, values, strict=True)))
-        settings = TrainSettings(**{**given, **choice["columns"]})
-        settings = settings.replace(
-            text_encoder=absolute(settings.text_encoder),
-            image_encoder=absolute(settings.image_encoder),
-        )
-        return self._frame(self.queue.submit(Order(choice["source"], settings, choice["title"])))
+        order = _order(choice, dict(zip(self.knobs, values, strict=True)))
+        return self._frame(self.queue.submit(order))
 
     @spoken
     def poll(self, identity: str) -> list[Any]:
@@ -158,6 +155,16 @@ def _draw_knobs() -> dict[str, Component]:
             with gr.Row():
                 knobs |= form.draw(TrainSettings, names[first : first + 3])
     return knobs
+
+
+def _order(choice: dict[str, Any], values: dict[str, Any]) -> Order:
+    """What to do with the chosen data; `values` are the widgets', by the names of their settings."""
+    settings = TrainSettings(**{**form.read(values), **choice["columns"]})
+    settings = settings.replace(
+        text_encoder=absolute(settings.text_encoder),
+        image_encoder=absolute(settings.image_encoder),
+    )
+    return Order(choice["source"], settings, choice["title"])
 
 
 def _preset_values(name: str, names: list[str]) -> list[Any]:
