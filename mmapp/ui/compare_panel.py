@@ -104,18 +104,28 @@ class _Actions:
         return ["".join(map(_line, lines)), button]
 
     @spoken
-    def compare(self, *given: Any) -> list[Any]:
+    def compare(
+        self,
+        choice: dict[str, Any],
+        fusions: list[str],
+        tunings: list[str],
+        seeds: int,
+        *values: Any,
+    ) -> list[Any]:
         """Train models that differ in fusion, tuning and seed, one after the other.
 
         Args:
-            given: the data that was chosen, the fusions, the tunings, the number of seeds, and every
-                other setting of a run.
+            choice: the data, as the data tab keeps it for a visitor.
+            fusions: those to compare.
+            tunings: those to compare each fusion with.
+            seeds: runs of each.
+            values: every other setting of a run, as the page lists them.
 
         Returns:
             The comparison's name, and what was queued, in words.
         """
         group = new_name()
-        planned = self._plan(group, *given)
+        planned = self._plan(group, choice, fusions, tunings, seeds, *values)
         for order in planned.orders:
             self.queue.submit(order)
         told = words.QUEUED.format(count=len(planned.orders))

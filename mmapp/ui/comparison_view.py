@@ -98,7 +98,7 @@ class _Actions:
         return [
             gr.Dropdown(titles, value=group, visible=True),
             group,
-            gr.Button(interactive=busy, visible=True),
+            gr.Button(visible=busy),
             picture(gather(found[group])),
             gr.Timer(active=busy),
         ]

@@ -161,7 +161,8 @@ def ranges(title: str, rows: Sequence[Range]) -> str:
         return ""
     ticks = _ticks([value for row in rows for value in row.values])
     floor = ROW_HEIGHT * len(rows)
-    body = [_tick(value, ticks, floor) for value in ticks]
+    every = 2 if len(ticks) > 3 else 1  # on a phone there is room for three numbers
+    body = [_tick(value, ticks, floor, i % every == 0) for i, value in enumerate(ticks)]
     best = max((row.mean for row in rows if row.baseline), default=None)
     if best is not None:
         x = _share(best, ticks)
@@ -202,12 +203,12 @@ def _share(value: float, ticks: Sequence[float]) -> float:
     return 5 + 90 * (value - ticks[0]) / (ticks[-1] - ticks[0])
 
 
-def _tick(value: float, ticks: Sequence[float], floor: float) -> str:
+def _tick(value: float, ticks: Sequence[float], floor: float, told: bool) -> str:
     x = _share(value, ticks)
+    number = f'<text x="{x:.2f}%" y="{floor + 17}" text-anchor="middle">{value:.2f}</text>'
     return (
         f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="{floor}" stroke="currentColor" '
-        f'stroke-opacity="0.12"/><text x="{x:.2f}%" y="{floor + 17}" text-anchor="middle">'
-        f"{value:.2f}</text>"
+        f'stroke-opacity="0.12"/>{number if told else ""}'
     )
 
 

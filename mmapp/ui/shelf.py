@@ -163,4 +163,5 @@ def run_title(run: Run) -> str:
     except MmappError:  # of another version of the app, or damaged: its name is all there is
         return run.id
     when, settings = _when(run.state()["created"]), order.settings
-    return f"{order.title or order.data} · {settings.fusion} · {settings.tuning} · {when}"
+    seed = f" · seed {settings.seed}" if order.group else ""  # else its siblings look the same
+    return f"{order.title or order.data} · {settings.fusion} · {settings.tuning}{seed} · {when}"

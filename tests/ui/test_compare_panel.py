@@ -88,13 +88,13 @@ def test_the_runs_are_queued_in_turn_and_can_be_cancelled_as_one(
     chosen, name, cancel, shown, timer = view.refresh(None)
     assert chosen.choices[0][0].startswith("<i>mine</i> · 4 runs · ")
     assert (chosen.value, name) == (group, group)
-    assert cancel.interactive and timer.active
+    assert cancel.visible and timer.active
     assert shown.count("2 waiting") == 2
 
     assert view.cancel(group) == 4
     assert [run.id for run in queue.waiting()] == [alone.id]
     _, _, cancel, shown, timer = view.show(group)
-    assert not cancel.interactive and not timer.active
+    assert not cancel.visible and not timer.active
     assert shown.count("2 stopped") == 2
     with pytest.raises(gr.Error, match="No comparison yet"):
         view.cancel("another")
