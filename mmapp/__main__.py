@@ -13,9 +13,8 @@ import typer
 
 from mmapp.errors import MmappError, SettingsError
 from mmapp.options import Given, settings_options
+from mmapp.runs.compare import COMPARED
 from mmapp.settings import DataSettings, TrainSettings
-
-FUSIONS_COMPARED = "text-only,image-only,concat,bilinear,attention"
 
 app = typer.Typer(
     name="mmapp",
@@ -50,7 +49,7 @@ def train(
 def compare(
     data: Data,
     output: Annotated[Path, typer.Option(help="Folder of the runs; done ones are not done again.")],
-    fusions: Annotated[str, typer.Option(help="Names, separated by commas.")] = FUSIONS_COMPARED,
+    fusions: Annotated[str, typer.Option(help="Names, separated by commas.")] = ",".join(COMPARED),
     tunings: Annotated[str, typer.Option(help="Names, separated by commas.")] = "full",
     seeds: Annotated[int, typer.Option(help="Runs of each, from --seed on.", min=1)] = 3,
     *,

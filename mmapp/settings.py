@@ -255,6 +255,11 @@ class TrainSettings(DataSettings, ModelSettings):
                 f"validation_fraction {self.validation_fraction} and test_fraction "
                 f"{self.test_fraction} leave less than a fifth of the pairs to learn from"
             )
+        if self.fusion == "early" and self.tuning == "head":
+            raise ValueError(
+                "Fusion early and tuning head exclude each other: the text encoder is to read the "
+                "image, so its features cannot be computed beforehand. Choose another of one of them"
+            )
         return self
 
 

@@ -53,6 +53,11 @@ def refusal(kind: type[DataSettings | ModelSettings] = TrainSettings, **values: 
             "validation_fraction 0.41 and test_fraction 0.4 leave less than a fifth of the pairs "
             "to learn from.",
         ),
+        (
+            {"fusion": "early", "tuning": "head"},
+            "Fusion early and tuning head exclude each other: the text encoder is to read the image, "
+            "so its features cannot be computed beforehand. Choose another of one of them.",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(values: dict[str, Any], sentence: str) -> None:

@@ -12,7 +12,7 @@ from mmapp.data.pairs import PairTable
 from mmapp.errors import CheckpointError, SettingsError
 from mmapp.evaluation.metrics import metrics_for
 from mmapp.inference.predictor import Predictor
-from mmapp.inference.scoring import evaluate
+from mmapp.inference.scoring import evaluate, load_unlearnt
 from mmapp.models.ensemble import STRATEGIES, greedy_weights
 from mmapp.storage.ensemble import save_ensemble
 from mmapp.storage.folder import find_checkpoint
@@ -40,6 +40,7 @@ def make_ensemble(
     Raises:
         SettingsError: no such strategy, or data is missing for it.
         CheckpointError: fewer than two, a folder that is taken, or members of different labels.
+        DataError: nothing usable there, or the members share no test pair.
     """
     if strategy not in STRATEGIES:
         raise SettingsError(f"There is no strategy {strategy!r}. Expected {', '.join(STRATEGIES)}.")
@@ -53,7 +54,7 @@ def make_ensemble(
     _require_alike(members, checkpoints)
     weights, report = [1.0] * len(members), None
     if data is not None:
-        table = members[0].load_pairs(data)
+        table = load_unlearnt(Predictor.together(members, weights, strategy), data)
         if strategy in NEED_DATA:
             weights = _weights(members, table.part("validation"), strategy).tolist()
         report = evaluate(Predictor.together(members, weights, strategy), table)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mmapp.data.cells import split_labels
+from mmapp.data.ingest import load_pairs
 from mmapp.data.labels import with_task
 from mmapp.data.pairs import SPLITS, LabelSet, PairTable
 from mmapp.errors import DataError, SettingsError
 from mmapp.evaluation.report import make_report
 from mmapp.inference.predictor import Predictor
+from mmapp.settings import DataSettings
 
 
 def evaluate(
@@ -48,7 +50,7 @@ def evaluate(
     if split not in (*SPLITS, "all"):
         raise SettingsError(f"There is no split {split!r}. Expected one of {', '.join(SPLITS)}, all.")
     predictor = checkpoint if isinstance(checkpoint, Predictor) else Predictor(checkpoint)
-    table = data if isinstance(data, PairTable) else predictor.load_pairs(data, overrides)
+    table = data if isinstance(data, PairTable) else load_unlearnt(predictor, data, overrides)
     part, notes = _rows(predictor, table, split)
     scored, more = _known_labels(with_task(part, predictor.task), predictor.labels)
     outputs = predictor.outputs(scored, predictor.labels, progress)
@@ -56,9 +58,38 @@ def evaluate(
     return {**report, "notes": [*notes, *more]}
 
 
+def load_unlearnt(
+    predictor: Predictor, data: str | Path, overrides: dict[str, Any] | None = None
+) -> PairTable:
+    """Pairs on the sides training dealt them to; of an ensemble, on those that its members agree on.
+
+    A test pair of one member that another learnt from would flatter the whole, so a pair that was
+    dealt to different sides has none.
+
+    Raises:
+        DataError: nothing usable there, or the members share no test pair.
+    """
+    table = predictor.load_pairs(data, overrides)
+    sides, identity = table.frame["split"], table.fingerprint()
+    deals: list[dict[str, Any]] = [predictor.model.config.data_settings or {}]
+    for config in (member.model.config for member in predictor.members):
+        settings = config.data_settings or {}
+        if config.data_fingerprint == identity and settings not in deals:
+            deals.append(settings)
+            other = load_pairs(data, DataSettings(**{**settings, **(overrides or {})}))
+            sides = sides.where(sides == other.frame["split"], "")
+    if (table.frame["split"] == "test").any() and not (sides == "test").any():
+        raise DataError(
+            f"The members dealt {table.source} in different ways (seed or fractions), and no pair is "
+            "a test pair to all of them. Join runs of one seed, or give the data a split column."
+        )
+    return replace(table, frame=table.frame.assign(split=sides))
+
+
 def _rows(predictor: Predictor, table: PairTable, split: str) -> tuple[PairTable, list[str]]:
     """The rows to score, and a note when they are not simply the split that was asked for."""
-    same = table.fingerprint() == predictor.model.config.data_fingerprint
+    learnt_from = {member.model.config.data_fingerprint for member in predictor.members}
+    same = table.fingerprint() in learnt_from
     if split == "all" or table.own_split or same:
         part = table.part(split)
         if not len(part):

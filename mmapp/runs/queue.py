@@ -67,8 +67,7 @@ class RunQueue:
 
     def submit(self, order: Order) -> Run:
         """Put a new run at the end of the queue."""
-        identity = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
-        return Run.create(self.folder / identity, order)
+        return Run.create(self.folder / new_name(), order)
 
     def find(self, identity: str) -> Run | None:
         """The run of that name, or None; what is not a plain name finds nothing."""
@@ -156,6 +155,11 @@ class RunQueue:
         if state["status"] == "interrupted" or never_claimed:
             message = WORDLESS.format(code=code)
             run.write_state(status="interrupted", message=message, ended=time.time(), owner=None)
+
+
+def new_name() -> str:
+    """A folder's name that sorts by time and that nobody can guess."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
 
 
 def _queued(states: list[tuple[dict[str, Any], Run]]) -> list[Run]:

@@ -46,11 +46,13 @@ class Order:
         data: what `load_pairs` is given.
         settings: every knob.
         title: how the user knows the data, when `data` is a path of the app's own.
+        group: the comparison it belongs to; empty for a run by itself.
     """
 
     data: str
     settings: TrainSettings
     title: str = ""
+    group: str = ""
 
     def command(self, output: str) -> str:
         """The command line that does the same."""
@@ -99,6 +101,7 @@ class Run:
         orders = {
             "data": order.data,
             "title": order.title,
+            "group": order.group,
             "settings": order.settings.model_dump(),
             "command": order.command(str(folder)),
         }
@@ -118,7 +121,8 @@ class Run:
         values = _read_json(self.folder / "settings.json")
         try:
             settings = TrainSettings(**values["settings"])
-            return Order(values["data"], settings, values.get("title", ""))
+            told = {name: str(values.get(name, "")) for name in ("title", "group")}
+            return Order(values["data"], settings, **told)
         except (KeyError, TypeError) as error:
             raise RunError(f"{self.folder}/settings.json is not one of this app: {error}.") from error
 

@@ -78,7 +78,7 @@ def prepare(
         folder: where decoded images are kept; the system's temporary folder by default.
 
     Raises:
-        SettingsError: an unknown task or fusion, or a tuning that does not suit the fusion.
+        SettingsError: an unknown task or fusion.
         EncoderError: an encoder cannot be found or loaded.
         CheckpointError: the checkpoint to start from cannot be opened.
         TrainingError: there is nothing to learn from or nothing to tell apart.
@@ -88,11 +88,6 @@ def prepare(
     for name, choices, what in ((task, TASKS, "task"), (settings.fusion, FUSIONS, "fusion")):
         if name not in choices:
             raise SettingsError(f"There is no {what} {name!r}. Expected one of {', '.join(choices)}.")
-    if FUSIONS[settings.fusion].image_words and settings.tuning == "head":
-        raise SettingsError(
-            f"Fusion {settings.fusion} and tuning head exclude each other: the text encoder is to read "
-            "the image, so its features cannot be computed beforehand. Choose another of one of them."
-        )
     identity = table.fingerprint()
     table = with_task(table, task)
     labels = label_set(table.labels(), task)

@@ -83,10 +83,11 @@ def build() -> DataTab:
         return [gr.skip()] * len(shown) if already else _show(choice)
 
     private: dict[str, Any] = {"api_visibility": "private"}
-    sample.input(take_sample, sample, shown, **private)
-    upload.upload(take_upload, upload, shown, **private)
+    first = tab.select(show_first, [chosen, summary], shown, **private)
+    # Else a sample that is still being read would take the place of what was chosen meanwhile.
+    sample.input(take_sample, sample, shown, cancels=first, **private)
+    upload.upload(take_upload, upload, shown, cancels=first, **private)
     again.click(read_again, [chosen, *columns], shown, **private)
-    tab.select(show_first, [chosen, summary], shown, **private)
     return DataTab(tab, chosen, to_train)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 
 import gradio as gr
 
 from mmapp.data.ingest import home, uploads
 from mmapp.runs.queue import RunQueue
+from mmapp.storage import SHIPPED
 from mmapp.ui import data_tab, results_tab, train_tab, try_tab, words
 from mmapp.ui.shelf import Shelf
 from mmapp.ui.theme import CSS, THEME
@@ -20,8 +22,9 @@ MAX_UPLOAD = "2gb"
 # Uploaded and offered files that Gradio keeps a copy of: looked at hourly, gone after a day.
 TEMPORARY = (3600, 86400)
 
-# Folders below home() that no file address may lead to.
-OURS = ("runs", "uploads", "unpacked", "samples")
+# Folders below home() that no file address may lead to. (Where home() is the repository itself, the
+# examples of the shipped checkpoints are shown from one of them.)
+OURS = ("runs", "checkpoints", "uploads", "unpacked", "samples")
 
 HEAD = f'<header class="mm mm-head"><h1>{words.TITLE}</h1><p>{{}}</p></header>'
 
@@ -36,10 +39,10 @@ def build(queue: RunQueue) -> tuple[gr.Blocks, Shelf]:
             trying = try_tab.build(shelf)
             data = data_tab.build()
             training = train_tab.build(queue, shelf, data, trying, page, timer)
-            results_tab.build(shelf, training.run)
-        data.to_train.click(
-            lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private", queue=False
-        )
+            results_tab.build(shelf, training.run, trying)
+        for button, place in ((data.to_train, "train"), (training.to_table, "results")):
+            go = partial(gr.Tabs, selected=place)
+            button.click(go, None, tabs, api_visibility="private", queue=False)
     return page, shelf
 
 
@@ -57,7 +60,7 @@ def serve(host: str | None = None, port: int | None = None) -> None:
         max_file_size=MAX_UPLOAD,
         run_history=False,
         enable_monitoring=False,
-        blocked_paths=[str(home() / name) for name in OURS],
+        blocked_paths=[str(path) for path in map(home().joinpath, OURS) if path.resolve() != SHIPPED],
         prevent_thread_lock=True,
     )
     queue.open()

@@ -19,6 +19,7 @@ Point = tuple[float, float]
 MAX_POINTS = 300
 WIDTH, HEIGHT = 480, 220
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 28
+ROW_HEIGHT = 28  # of a dot plot, in pixels, as the theme has it
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,95 @@ def _x(value: float, top: float) -> float:
 
 def _y(value: float, top: float) -> float:
     return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A row of a dot plot: its name, and values between 0 and 1, one or more."""
+
+    name: str
+    values: Sequence[float]
+    baseline: bool = False
+
+    @property
+    def mean(self) -> float:
+        return math.fsum(self.values) / len(self.values)
+
+    def told(self) -> str:
+        """ "concat 0.930, 0.914 to 0.943"."""
+        low, high = min(self.values), max(self.values)
+        return f"{self.name} {self.mean:.3f}" + (f", {low:.3f} to {high:.3f}" if low < high else "")
+
+
+def ranges(title: str, rows: Sequence[Range]) -> str:
+    """A dot at the mean of each row and a line over its range; baselines are hollow.
+
+    Places are per cent of the width, so that letters keep their size on a phone.
+    """
+    if not rows:
+        return ""
+    ticks = _ticks([value for row in rows for value in row.values])
+    floor = ROW_HEIGHT * len(rows)
+    every = 2 if len(ticks) > 3 else 1  # on a phone there is room for three numbers
+    body = [_tick(value, ticks, floor, i % every == 0) for i, value in enumerate(ticks)]
+    best = max((row.mean for row in rows if row.baseline), default=None)
+    if best is not None:
+        x = _share(best, ticks)
+        body.append(
+            f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="{floor}" stroke="var(--mm-2)" '
+            'stroke-dasharray="4 4"/>'
+        )
+    body += [_range(row, ticks, ROW_HEIGHT * (i + 0.5)) for i, row in enumerate(rows)]
+    names = "".join(f"<span>{html.escape(row.name)}</span>" for row in rows)
+    label = html.escape(f"{title}: {'; '.join(row.told() for row in rows)}", quote=True)
+    return (
+        f'<div class="mm mm-chart"><h3>{html.escape(title)}</h3>'
+        f'<div class="mm-ranges" role="img" aria-label="{label}"><div>{names}</div>'
+        f'<svg style="height:{floor + 24}px">{"".join(body)}</svg></div>{_key(best is not None)}</div>'
+    )
+
+
+def _key(baselines: bool) -> str:
+    """What the dots of a dot plot mean."""
+    entries = f'<span><i class="dot"></i>{words.RANGE_MEAN}</span>'
+    if baselines:
+        entries += f'<span><i class="dot hollow"></i>{words.RANGE_BASELINE}</span>'
+    return f'<div class="mm-legend">{entries}</div>'
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Three to six round numbers, the first not above and the last not below any of the values."""
+    low, high = min(values), max(values)
+    step = next(step for step in (0.02, 0.05, 0.1, 0.2, 0.25) if high - low <= 4 * step)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    last = max(last, 2)
+    first = max(0, min(first, last - 2))
+    return [step * number for number in range(first, last + 1)]
+
+
+def _share(value: float, ticks: Sequence[float]) -> float:
+    """Where a value stands, in per cent of the width; some room is left for half a dot or number."""
+    return 5 + 90 * (value - ticks[0]) / (ticks[-1] - ticks[0])
+
+
+def _tick(value: float, ticks: Sequence[float], floor: float, told: bool) -> str:
+    x = _share(value, ticks)
+    number = f'<text x="{x:.2f}%" y="{floor + 17}" text-anchor="middle">{value:.2f}</text>'
+    return (
+        f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="{floor}" stroke="currentColor" '
+        f'stroke-opacity="0.12"/>{number if told else ""}'
+    )
+
+
+def _range(row: Range, ticks: Sequence[float], y: float) -> str:
+    low, mean, high = (_share(v, ticks) for v in (min(row.values), row.mean, max(row.values)))
+    colour = "var(--mm-2)" if row.baseline else "var(--mm-1)"
+    fill = "var(--background-fill-primary)" if row.baseline else colour
+    return (
+        f'<line x1="{low:.2f}%" x2="{high:.2f}%" y1="{y}" y2="{y}" stroke="{colour}" '
+        f'stroke-width="3" stroke-linecap="round" stroke-opacity="0.45"/>'
+        f'<circle cx="{mean:.2f}%" cy="{y}" r="5" stroke="{colour}" stroke-width="2" fill="{fill}"/>'
+    )
 
 
 def figures(values: Sequence[tuple[str, str]]) -> str:

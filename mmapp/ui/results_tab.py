@@ -1,20 +1,18 @@
-"""The fourth tab: the report of a run, label by label, and all runs side by side."""
+"""The fourth tab: the report of a model, comparisons, all runs side by side, and ensembles of them."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import gradio as gr
 
-from mmapp.errors import MmappError
-from mmapp.runs.run import Run, list_runs
-from mmapp.ui import plots, views, words
+from mmapp.ui import comparison_view, plots, side_by_side, views, words
 from mmapp.ui.handlers import spoken
-from mmapp.ui.shelf import Shelf, run_title
+from mmapp.ui.shelf import Shelf
+from mmapp.ui.try_tab import TryTab
 
 
-def build(shelf: Shelf, trained: gr.State) -> None:
+def build(shelf: Shelf, trained: gr.State, trying: TryTab) -> None:
     """Draw the tab and wire it; `trained` holds the visitor's own run."""
     with gr.Tab(words.RESULTS, id="results") as tab:
         gr.Markdown(words.RESULTS_INTRO)
@@ -26,15 +24,15 @@ def build(shelf: Shelf, trained: gr.State) -> None:
             per_class = gr.HTML(elem_id="results-classes")
         with gr.Accordion(words.CONFUSION, open=True):
             confusion = gr.HTML(elem_id="results-confusion")
-        with gr.Accordion(words.COMPARE, open=True):
-            compared = gr.HTML(elem_id="results-compare")
+        compared = comparison_view.build(shelf.queue, tab)
+        several = side_by_side.build(shelf)
     shown = [headline, per_class, confusion]
 
     @spoken
     def show(key: str | None) -> list[Any]:
-        if not key:
-            return [gr.skip()] * len(shown)
-        report = json.loads((shelf.folder(key) / "metrics.json").read_text(encoding="utf-8"))
+        report = shelf.report(key) if key else None
+        if not report:
+            return [f'<p class="mm quiet">{words.NO_REPORT}</p>', "", ""]
         matrix = report.get("confusion")
         return [
             views.report(report),
@@ -44,33 +42,22 @@ def build(shelf: Shelf, trained: gr.State) -> None:
 
     @spoken
     def refresh(key: str | None, own: str) -> list[Any]:
-        """The tab was opened: the visitor's own run first, if it has a result by now."""
+        """The tab was opened or a model was made: the visitor's own first, if it has a result."""
         choices = shelf.choices()
-        keys = [choice[1] for choice in choices]
-        chosen = own if own in keys else key
-        return [gr.Dropdown(choices, value=chosen), compare(shelf), *show(chosen)]
+        chosen = own if own in [choice[1] for choice in choices] else key
+        return [gr.Dropdown(choices, value=chosen), *side_by_side.frame(shelf), *show(chosen)]
 
-    private: dict[str, Any] = {"api_visibility": "private"}
+    @spoken
+    def renew() -> list[Any]:
+        """A run of a comparison came to its end while the visitor looks on."""
+        return [gr.Dropdown(shelf.choices()), *side_by_side.frame(shelf)]
+
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    listed = [run, several.members, several.table]
+    filled = [*listed, *shown]
+    compared.change(renew, None, listed, **private)
     run.input(show, run, shown, **private)
-    tab.select(refresh, [run, trained], [run, compared, *shown], **private)
-
-
-def compare(shelf: Shelf) -> str:
-    """A table of all runs that have a report, the best first."""
-    rows: list[list[Any]] = []
-    for run in list_runs(shelf.queue.folder):
-        report = run.report()
-        if report and report.get("n"):
-            scores = [report["accuracy"], report["macro_f1"], report["n"]]
-            rows.append([run_title(run), *_what(run), *scores])
-    rows.sort(key=lambda row: -row[5])
-    return plots.table(words.COMPARE_HEADERS, rows, words_in=4) if rows else ""
-
-
-def _what(run: Run) -> list[str]:
-    """Data, fusion and tuning of a run; of one whose orders cannot be read, nothing."""
-    try:
-        order = run.order()
-    except MmappError:
-        return ["", "", ""]
-    return [order.title or order.data, order.settings.fusion, order.settings.tuning]
+    tab.select(refresh, [run, trained], filled, **private)
+    several.making.success(refresh, [run, several.made], filled, **private).success(
+        lambda key: gr.Dropdown(shelf.choices(), value=key), several.made, trying.model, **private
+    )

@@ -94,6 +94,17 @@ button[role="tab"].selected { color: var(--primary-700) !important; }
 .mm-legend i { display: inline-block; width: 1rem; height: 3px; border-radius: 2px;
   vertical-align: middle;
   margin-right: .35rem; }
+.mm-legend i.dot { width: .6rem; height: .6rem; border-radius: 99px; background: var(--mm-1); }
+.mm-legend i.dot.hollow { background: none; border: 2px solid var(--mm-2); }
+.mm-ranges svg { overflow: visible; }
+.mm-ranges { display: grid; grid-template-columns: fit-content(45%) 1fr; column-gap: .6rem; }
+.mm-ranges span { display: block; height: 28px; line-height: 28px; font-size: .85rem;
+  overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+#comparison-shown .mm-table { margin-top: .6rem; }
+#comparison-shown .mm-table :is(th, td) { white-space: normal; padding: .35rem .4rem;
+  min-width: 4.5rem; }
+#results-compare .mm-table { max-height: 24rem; overflow-y: auto; }
+#results-compare td.words { min-width: 12rem; }
 :root { --mm-1: #0d9488; --mm-2: #c2570c; --mm-faint: #94a3b8; }
 .dark { --mm-1: #2dd4bf; --mm-2: #fb923c; --mm-faint: #64748b; }
 @media (prefers-reduced-motion: reduce) { .mm-progress i { transition: none; } }

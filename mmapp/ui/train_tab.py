@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,13 +13,14 @@ from mmapp.runs.queue import RunQueue
 from mmapp.runs.run import OVER, RESUMABLE, Order, Run
 from mmapp.settings import PRESETS, DataSettings, ModelSettings, TrainSettings
 from mmapp.training.continuing import TAKEN, continued, settings_for
-from mmapp.ui import form, progress, words
+from mmapp.ui import compare_panel, form, progress, words
 from mmapp.ui.data_tab import DataTab
 from mmapp.ui.handlers import spoken
 from mmapp.ui.shelf import Shelf
 from mmapp.ui.try_tab import TryTab
 
 LOG_LINES = 200
+START = "start_from"
 COLUMNS = [name for name in DataSettings.model_fields if name.endswith("_column")]
 
 # The run's address, so that a reload, another device or a colleague finds it again.
@@ -34,6 +36,7 @@ class TrainTab:
 
     tab: gr.Tab
     run: gr.State
+    to_table: gr.Button
 
 
 def build(
@@ -52,6 +55,8 @@ def build(
         )
         with gr.Accordion(words.ADVANCED, open=False):
             knobs = _draw_knobs()
+        asked = {START: source, **knobs}
+        to_table = compare_panel.build(queue, data, asked, partial(_order, shelf))
         with gr.Row():
             start = gr.Button(words.START, variant="primary", elem_id="train-start")
             stop = gr.Button(words.STOP, interactive=False, elem_id="train-stop")
@@ -62,19 +67,19 @@ def build(
             log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="train-log")
 
     shown = [run_id, remembered, timer, status, curves, log, stop, resume, trying.model, source]
-    act = _Actions(queue, shelf, tuple(knobs), len(shown))
+    act = _Actions(queue, shelf, tuple(asked), len(shown))
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    widgets = list(knobs.values())
-    started = start.click(act.begin, [data.chosen, source, *widgets], shown, **private)
+    started = start.click(act.begin, [data.chosen, *asked.values()], shown, **private)
     # gr.State stays on the server; only what the browser itself keeps reaches its JavaScript.
     started.success(None, remembered, None, js=KEEP_ADDRESS, **private)
     stop.click(act.stop, run_id, shown, queue=False, **private)
     resume.click(act.resume, run_id, shown, **private)
     timer.tick(act.poll, run_id, shown, concurrency_limit=None, **private)
     page.load(act.find_again, remembered, shown, **private)
-    gr.on([preset.input, source.input], act.fill, [preset, source], widgets, **private)
+    filled = list(knobs.values())
+    gr.on([preset.input, source.input], act.fill, [preset, source], filled, **private)
     data.chosen.change(_title, data.chosen, title, **private)
-    return TrainTab(tab, run_id)
+    return TrainTab(tab, run_id, to_table)
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,13 @@ class _Actions:
     Attributes:
         queue: starts and stops runs.
         shelf: knows the models that finished runs left.
-        knobs: names of the settings, in the order of their widgets.
+        asked: names of the settings, in the order of their widgets.
         width: how many widgets a frame fills.
     """
 
     queue: RunQueue
     shelf: Shelf
-    knobs: tuple[str, ...]
+    asked: tuple[str, ...]
     width: int
 
     @spoken
@@ -102,17 +107,12 @@ class _Actions:
         else:
             learning = {name: value for name, value in values.items() if name not in TAKEN}
             settings = continued(self.shelf.folder(start), **learning)
-        return [getattr(settings, knob) for knob in self.knobs]
+        return [getattr(settings, name) for name in self.asked if name != START]
 
     @spoken
-    def begin(self, choice: dict[str, Any], start: str, *values: Any) -> list[Any]:
-        given = form.read(dict(zip(self.knobs, values, strict=True)))
-        # Of this data other columns may have been chosen than of the data learnt from before.
-        given |= dict.fromkeys(COLUMNS) | choice["columns"]
-        if start:
-            given["start_from"] = str(self.shelf.folder(start))
-        settings = settings_for(given)
-        return self._frame(self.queue.submit(Order(choice["source"], settings, choice["title"])))
+    def begin(self, choice: dict[str, Any], *values: Any) -> list[Any]:
+        order = _order(self.shelf, choice, dict(zip(self.asked, values, strict=True)))
+        return self._frame(self.queue.submit(order))
 
     @spoken
     def poll(self, identity: str) -> list[Any]:
@@ -181,6 +181,16 @@ def _draw_knobs() -> dict[str, Component]:
 def _starts(shelf: Shelf) -> list[tuple[str, str]]:
     """What a run can start from: nothing, or any model on the shelf."""
     return [(words.START_NOTHING, ""), *shelf.choices()]
+
+
+def _order(shelf: Shelf, choice: dict[str, Any], values: dict[str, Any]) -> Order:
+    """What to do with the chosen data; `values` are the widgets', by the names of their settings."""
+    given = form.read(values)
+    # Of this data other columns may have been chosen than of the data learnt from before.
+    given |= dict.fromkeys(COLUMNS) | choice["columns"]
+    if given.get(START):
+        given[START] = str(shelf.folder(given[START]))
+    return Order(choice["source"], settings_for(given), choice["title"])
 
 
 def _title(choice: dict[str, Any]) -> str:

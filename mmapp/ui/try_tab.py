@@ -29,8 +29,13 @@ def build(shelf: Shelf) -> TryTab:
         gr.Markdown(words.TRY_INTRO)
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=300):
+                # The shelf checks the key; a caller of the API knows models made since this was drawn.
                 model = gr.Dropdown(
-                    shelf.choices(), value=shelf.first(), label=words.MODEL, info=words.MODEL_INFO
+                    shelf.choices(),
+                    value=shelf.first(),
+                    label=words.MODEL,
+                    info=words.MODEL_INFO,
+                    allow_custom_value=True,
                 )
                 text = gr.Textbox(
                     label=words.TEXT, placeholder=words.TEXT_PLACEHOLDER, lines=3, elem_id="try-text"

@@ -108,6 +108,24 @@ RESULT = "test accuracy {accuracy:.3f} ({low:.3f} – {high:.3f})"
 LINK = "Link to this run"
 LOG = "Log"
 
+# Train: several at once
+SEVERAL = "Compare several"
+SEVERAL_INTRO = (
+    "One run for each fusion, tuning and seed; everything else as chosen above. They run one after "
+    "the other, and Results shows a table that fills."
+)
+COMPARED = {"fusion": "Fusions", "tuning": "Tunings"}
+SEEDS = "Seeds"
+SEEDS_INFO = "Runs of each, with other first weights, order and deal: how much is chance?"
+SEVERAL_START = "Queue runs"
+QUEUE_RUNS = "Queue {count} runs"
+RUNS = "{count} runs"
+ROUGHLY = "roughly {time} in all"
+LEFT_OUT = "Left out: {}"
+TOO_FEW = "There is nothing to compare yet. Choose at least two fusions, tunings or seeds."
+QUEUED = "{count} runs are queued."
+TO_TABLE = "See the table"
+
 # Results
 RESULTS_INTRO = "Scores on test pairs that chose nothing. The bracket is the 95 % bootstrap interval."
 RUN = "Run"
@@ -127,7 +145,32 @@ CONFUSION = "Confusion: rows are the true labels, columns the answers"
 NO_CONFUSION = "Rows here may have several labels; there is no one answer to confuse with another."
 COMPARE = "Runs side by side"
 PER_CLASS_HEADERS = ["label", "precision", "recall", "F1", "pairs"]
-COMPARE_HEADERS = ["run", "data", "fusion", "tuning", "accuracy", "macro F1", "test pairs"]
+COMPARE_HEADERS = ["model", "accuracy", "macro F1", "test pairs"]
+NO_RUNS = "No finished run yet. Train one; each is a row here, the best first."
+COMPARISONS = "Comparisons"
+COMPARISON = "Comparison"
+NO_COMPARISON = "No comparison yet. Open “Compare several” in Train to see which fusion helps."
+CANCEL = "Cancel it"
+CANCELLED = "Runs cancelled"
+TEST_ACCURACY = "Test accuracy"
+TABLE_INFO = "Test accuracy: mean (lowest – highest) over the seeds."
+RANGE_MEAN = "mean; the line reaches from the lowest to the highest seed"
+RANGE_BASELINE = "one half alone; the dashed line is the best of them"
+ENSEMBLE = "Several as one"
+ENSEMBLE_INTRO = "An ensemble often answers better than its best member. It is a model like any other."
+MEMBERS = "Runs to join"
+MEMBERS_INFO = "Two or more, of the same data."
+STRATEGY = "How their answers become one"
+STRATEGIES = {
+    "mean": "mean of their probabilities",
+    "weighted": "mean, weighted by validation accuracy",
+    "vote": "majority vote",
+    "greedy": "greedy: the mix that is best on validation pairs",
+}
+ENSEMBLE_START = "Make an ensemble"
+ENSEMBLE_TITLE = "ensemble of {count} · {strategy} · {when}"
+ENSEMBLE_MADE = "Made: {title}. Its report is above; Try asks it."
+OTHER_DATA = "{one} learnt from other data than {other}. Choose runs of the same data."
 
 # Mistakes
 APOLOGY = "Something unexpected went wrong; the server's log has it under {name}."

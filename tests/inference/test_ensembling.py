@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mmapp.data.ingest import load_pairs
 from mmapp.data.pairs import PairTable
-from mmapp.errors import CheckpointError, SettingsError
+from mmapp.errors import CheckpointError, DataError, SettingsError
 from mmapp.inference.ensembling import make_ensemble
 from mmapp.inference.predictor import Predictor
 from mmapp.inference.scoring import evaluate
@@ -120,3 +122,48 @@ def test_a_config_that_contradicts_itself_or_leads_elsewhere_is_refused(
     (folder / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(CheckpointError):
         Predictor(folder)
+
+
+@pytest.fixture(scope="module")
+def dealt_anew(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same pairs, dealt by another seed: what `trained` is judged by it may have learnt from."""
+    order = trained.order()
+    settings = order.settings.replace(seed=4)
+    run = Run.create(tmp_path_factory.mktemp("anew") / "run", Order(order.data, settings))
+    assert work(run, lambda: False) == "done"
+    return run
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_only_pairs_that_no_member_learnt_from_are_reported_on(
+    swapped: bool, trained: Run, dealt_anew: Run, tmp_path: Path
+) -> None:
+    """By hand: the rows that both runs' own tables have in the test split."""
+    tables = [PairTable.load(run.pairs).frame for run in (trained, dealt_anew)]
+    tests = [set(t.loc[t["split"] == "test", "row"]) for t in tables]
+    learnt = [set(t.loc[t["split"] == "train", "row"]) for t in tables]
+    assert tests[0] & learnt[1]  # else nothing is shown
+    runs = [dealt_anew, trained] if swapped else [trained, dealt_anew]
+    data = trained.order().data
+    folder = make_ensemble([run.folder for run in runs], tmp_path / "e", "mean", data)
+    report = json.loads((folder / "metrics.json").read_text())
+    assert report["n"] == len(tests[0] & tests[1]) > 0
+    assert evaluate(folder, data)["accuracy"] == report["accuracy"]
+
+
+def test_members_without_a_common_test_pair_are_not_judged(
+    trained: Run, dealt_anew: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_in_common(table: PairTable, other: PairTable) -> PairTable:
+        taken = table.frame["split"] == "test"
+        return replace(other, frame=other.frame.assign(split=np.where(taken, "train", "test")))
+
+    first = Predictor(trained.folder).load_pairs(trained.order().data)
+    monkeypatch.setattr(
+        "mmapp.inference.scoring.load_pairs",
+        lambda *given: none_in_common(first, load_pairs(*given)),
+    )
+    members = [trained.folder, dealt_anew.folder]
+    with pytest.raises(DataError, match="no pair is a test pair to all of them"):
+        make_ensemble(members, tmp_path / "e", "mean", trained.order().data)
+    assert not (tmp_path / "e").exists()

@@ -154,13 +154,6 @@ def test_where_the_text_encoder_reads_the_image_too_there_are_positions_for_both
     model(**forward_inputs(long_batch))
 
 
-def test_early_with_frozen_encoders_is_refused_with_both_names(
-    small_pairs: PairTable, quick: TrainSettings
-) -> None:
-    with pytest.raises(SettingsError, match="Fusion early and tuning head exclude each other"):
-        prepare(small_pairs, quick.replace(fusion="early", tuning="head"))
-
-
 @pytest.mark.parametrize(
     ("config", "longest"),
     [

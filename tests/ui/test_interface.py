@@ -61,9 +61,11 @@ def test_every_tab_is_there_in_the_order_of_the_work(page: gr.Blocks) -> None:
 
 def test_predictions_can_be_asked_for_by_name(page: gr.Blocks) -> None:
     endpoints = page.get_api_info()["named_endpoints"]
-    assert {"/predict", "/predict_table"} <= set(endpoints)
+    actions = {"/predict", "/predict_table", "/compare", "/cancel_comparison", "/make_ensemble"}
+    assert actions <= set(endpoints)
     names = " ".join(endpoints)
-    for private in ("begin", "poll", "go_on", "find_again", "take_upload"):
+    private_ones = ("begin", "poll", "go_on", "find_again", "take_upload", "foresee", "renew", "show")
+    for private in private_ones:
         assert private not in names
 
 
@@ -100,10 +102,24 @@ def test_what_lies_below_the_home_has_no_address(
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert folders == {"uploads"}
     blocked = {Path(path).name for path in launched["blocked_paths"]}
-    assert blocked == {*folders, "runs", "samples", "unpacked"}
+    assert blocked == {*folders, "runs", "checkpoints", "samples", "unpacked"}
     assert {Path(path).parent for path in launched["blocked_paths"]} == {tmp_path}
     assert not launched.get("share")
     assert not launched.get("allowed_paths")
+
+
+def test_where_the_home_is_the_repository_its_examples_are_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page, shelf = Stub(), Stub()
+    shelf.first = lambda: None
+    monkeypatch.setattr(interface, "home", lambda: ROOT)
+    monkeypatch.setattr(interface, "RunQueue", Stub)
+    monkeypatch.setattr(interface, "build", lambda queue: (page, shelf))
+    interface.serve(port=1)
+    blocked = page.calls["launch"]["blocked_paths"]
+    assert str(ROOT / "runs") in blocked
+    assert str(ROOT / "checkpoints") not in blocked
 
 
 def test_a_mistake_of_the_visitor_is_told_in_its_own_words() -> None:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mmapp.ui import plots
-from mmapp.ui.plots import Series, chart, curves, nice_ceiling, thin
+from mmapp.ui.plots import Range, Series, chart, curves, nice_ceiling, ranges, thin
 
 SCRIPT = '<script>alert("1")</script>'
 
@@ -147,3 +147,38 @@ def test_a_table_writes_words_and_numbers() -> None:
 def test_confusion_is_the_darker_the_larger_the_share_of_the_row() -> None:
     markup = plots.confusion(["a", "b"], [[3, 1], [0, 0]])
     assert re.findall(r"var\(--mm-1\) (\d+)%", markup) == ["52", "18", "0", "0"]
+
+
+def test_a_dot_stands_at_the_mean_and_its_line_reaches_over_the_range() -> None:
+    """The ticks go from 0.80 to 1.00, from 5 % of the width to 95 %."""
+    rows = [Range("text-only", (0.85,), baseline=True), Range("concat", (0.8, 0.85, 1.0))]
+    drawn = tree(ranges("Test accuracy", rows))
+    dots = [circle.attrib for circle in drawn.iter("circle")]
+    assert [dot["cx"] for dot in dots] == ["27.50%", "42.50%"]
+    assert [dot["fill"] for dot in dots] == ["var(--background-fill-primary)", "var(--mm-1)"]
+    lines = [line.attrib for line in drawn.iter("line")]
+    [over] = [line for line in lines if line["stroke"] == "var(--mm-1)"]
+    assert (over["x1"], over["x2"]) == ("5.00%", "95.00%")
+    [dashed] = [line for line in lines if "stroke-dasharray" in line]
+    assert dashed["x1"] == dashed["x2"] == "27.50%"
+    assert [text.text for text in drawn.iter("text")] == ["0.80", "0.90", "1.00"]
+    [told] = [e.attrib["aria-label"] for e in drawn.iter() if "aria-label" in e.attrib]
+    assert told == "Test accuracy: text-only 0.850; concat 0.883, 0.800 to 1.000"
+
+
+@pytest.mark.parametrize(
+    ("values", "first", "last"),
+    [([1.0], "0.96", "1.00"), ([0.0], "0.00", "0.04"), ([0.0, 1.0], "0.00", "1.00")],
+)
+def test_the_ticks_of_a_dot_plot_stay_between_nought_and_one(
+    values: list[float], first: str, last: str
+) -> None:
+    told = [text.text for text in tree(ranges("", [Range("a", values)])).iter("text")]
+    assert (told[0], told[-1]) == (first, last)
+
+
+def test_a_dot_plot_shows_names_as_names_and_nothing_of_nothing() -> None:
+    drawn = tree(ranges("Test accuracy", [Range(SCRIPT, (0.5,))]))
+    assert SCRIPT in [span.text for span in drawn.iter("span")]
+    assert not list(drawn.iter("script"))
+    assert ranges("Test accuracy", []) == ""

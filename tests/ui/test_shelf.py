@@ -17,7 +17,7 @@ from mmapp.errors import CheckpointError
 from mmapp.runs.queue import RunQueue
 from mmapp.runs.run import Order, Run
 from mmapp.settings import TrainSettings
-from mmapp.ui import results_tab, words
+from mmapp.ui import side_by_side, words
 from mmapp.ui.shelf import BUNDLED, OPEN_AT_ONCE, Shelf
 
 
@@ -121,7 +121,7 @@ def test_a_run_of_another_version_keeps_nobody_from_the_others(
     assert titles[old.id] == old.id
     assert titles[good.id].startswith("good · concat")
     assert titles[torn.id].startswith("torn · concat")
-    compared = results_tab.compare(shelf)
+    compared = side_by_side.table(shelf)
     assert compared.count("<tr>") == 4
     assert "good" in compared
 
@@ -130,7 +130,52 @@ def test_runs_are_compared_the_best_first(shelf: Shelf, finished: Callable[[str]
     for name, f1 in (("middle", 0.5), ("best", 0.75), ("worst", 0.25)):
         finished(name).write_report({"n": 6, "accuracy": 0.5, "macro_f1": f1})
     shutil.copy(finished("empty").folder / "settings.json", shelf.queue.folder / "stray.json")
-    compared = results_tab.compare(shelf)
+    compared = side_by_side.table(shelf)
     places = [compared.index(f"{name} ·") for name in ("best", "middle", "worst")]
     assert places == sorted(places)
     assert "empty" not in compared
+
+
+def test_an_ensemble_is_on_the_shelf_like_any_other(
+    shelf: Shelf, finished: Callable[[str], Run]
+) -> None:
+    run, made = finished("my data"), shelf.queue.folder.parent / "checkpoints"
+    for number, name in enumerate(("ensemble-1", "ensemble-2", ".ensemble-3.writing", "stranger")):
+        (made / name).mkdir(parents=True)
+        config = {"strategy": "<b>vote</b>", "members": ["member-1", "member-2"]}
+        (made / name / "config.json").write_text(json.dumps(config))
+        report = {"n": 6, "accuracy": 0.5, "macro_f1": 0.25 * number}
+        (made / name / "metrics.json").write_text(json.dumps(report))
+    keys = [key for _, key in shelf.choices()]
+    assert keys[:3] == [run.id, "ensemble-2", "ensemble-1"]
+    assert {".ensemble-3.writing", "stranger"}.isdisjoint(keys)
+    assert shelf.folder("ensemble-1") == made / "ensemble-1"
+    assert shelf.ensemble_title("ensemble-1").startswith("ensemble of 2 · <b>vote</b> · ")
+    for key in ("stranger", ".ensemble-3.writing", "../checkpoints/ensemble-1"):
+        with pytest.raises(CheckpointError, match=words.NO_MODEL):
+            shelf.folder(key)
+    compared = side_by_side.table(shelf)
+    assert compared.count("ensemble of 2 · &lt;b&gt;vote&lt;/b&gt;") == 2
+    (made / "ensemble-1" / "config.json").write_text("[]")
+    assert shelf.ensemble_title("ensemble-1") == "ensemble-1"
+
+
+def test_runs_of_different_data_are_not_joined(
+    shelf: Shelf, finished: Callable[[str], Run]
+) -> None:
+    runs = [finished("apples"), finished("pears")]
+    for run, print_ in zip(runs, ("one", "other"), strict=True):
+        (run.checkpoint / "config.json").write_text(json.dumps({"data_fingerprint": print_}))
+    with pytest.raises(CheckpointError, match="^pears · .* learnt from other data than apples · "):
+        shelf.join([run.id for run in runs], "mean")
+    with pytest.raises(CheckpointError, match=words.NO_MODEL):
+        shelf.join([runs[0].id, "digits"], "mean")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_run_is_no_ensemble(
+    shelf: Shelf, finished: Callable[[str], Run], count: int
+) -> None:
+    with pytest.raises(CheckpointError, match="at least two checkpoints"):
+        shelf.join([finished("apples").id] * count, "mean")
+    assert shelf.ensembles() == []
