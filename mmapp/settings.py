@@ -236,6 +236,11 @@ class TrainSettings(DataSettings, ModelSettings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
         "auto", "Number format of the heavy arithmetic. auto: bf16 where the hardware has it."
     )
+    tracker: Literal["none", "trackio", "wandb"] = setting(
+        "none",
+        "Who else is shown the curves while they grow. TensorBoard's files are always in the run's "
+        "folder.",
+    )
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> TrainSettings:

@@ -52,6 +52,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "watch": ("loss", "loss"),
     "patience": ("0", 0),
     "precision": ("fp32", "fp32"),
+    "tracker": ("trackio", "trackio"),
 }
 
 

@@ -5,6 +5,7 @@
     state.json       status, times, step, owner
     events.jsonl     one JSON object a line
     log.txt          everything the worker printed
+    tensorboard/     the curves, as TensorBoard reads them
     resume/          full state of the last snapshot
     checkpoint/      the result, renamed into place last
     report.json      the evaluation
@@ -178,9 +179,10 @@ class Run:
 
     def events(self) -> list[dict[str, Any]]:
         """The events that stand: what a resumed run did again counts once."""
-        return settled(self._lines())
+        return settled(self.records())
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[dict[str, Any]]:
+        """All events in the order in which they were written, those done again included."""
         if not self._events.exists():
             return
         # Not splitlines(): it also cuts at U+2028 and its like, which JSON allows inside a text.

@@ -32,6 +32,7 @@ from mmapp.quiet import quiet_libraries
 from mmapp.runs.run import Order, Run
 from mmapp.runs.snapshot import load_processor, load_snapshot, save_processor, save_snapshot
 from mmapp.runs.stop import StopSignal
+from mmapp.runs.trackers import Trackers
 from mmapp.sources import public_name
 from mmapp.storage.checkpoint import Facts, save_checkpoint
 from mmapp.training.history import Event
@@ -89,6 +90,8 @@ class _Worker:
         self.tell = tell
         self.writes = writes
         self.order = run.order()
+        asked, shown = self.order.settings.tracker, public_settings(self.order)
+        self.trackers = Trackers(run, asked, shown, self._warn)
         self.begun = time.monotonic()
         self._told_state = 0.0
         self._saved = time.monotonic()
@@ -96,17 +99,26 @@ class _Worker:
 
     def work(self) -> str:
         self._state(status="running", started=time.time(), ended=None, owner=self.run.owner())
+        try:
+            reason = self._work()
+        finally:
+            self.trackers.close()
+        status = "stopped" if reason == "stopped" else "done"
+        self._state(status=status, reason=reason, ended=time.time(), owner=None)
+        return status
+
+    def _work(self) -> str:
+        """Train, report, lay down the checkpoint; gives why training ended."""
         with PartialState().main_process_first():
             table = self._pairs()
             prepared = self._prepare(table)
         state = load_snapshot(self.run.resume)
         if self.should_stop():
-            return self._end("stopped")
+            return "stopped"
         finished = self._train(prepared, state)
         if self.writes:
             self._finish(prepared, table, state, finished)
-        reason = finished["reason"]
-        return self._end("stopped" if reason == "stopped" else "done", reason=reason)
+        return finished["reason"]
 
     def _pairs(self) -> PairTable:
         """The rows as the run first saw them; a later change of the data does not reach it."""
@@ -182,13 +194,18 @@ class _Worker:
         save_checkpoint(self.run.checkpoint, model, prepared.processor, facts)
         self.run.write_report({**report, "reason": finished["reason"], "timing": timing})
         if finished["reason"] != "stopped":
+            self.trackers.tell_result(report, finished["step"])
             shutil.rmtree(self.run.resume, ignore_errors=True)
 
     def _record(self, event: Event) -> None:
         if self.writes:
             self.run.append(event.record())
             self._progress(event)
+            self.trackers.tell(event)
             self.tell(event)
+
+    def _warn(self, message: str) -> None:
+        self._record(Event("warning", {"message": message}))
 
     def _progress(self, event: Event) -> None:
         """state.json follows the steps, once a second at most."""
@@ -199,10 +216,6 @@ class _Worker:
             self._told_state = now
             wanted = ("step", "steps", "epoch", "epochs", "seconds_left")
             self._state(**{k: event.values[k] for k in wanted if k in event.values})
-
-    def _end(self, status: str, **values: Any) -> str:
-        self._state(status=status, ended=time.time(), owner=None, **values)
-        return status
 
     def _state(self, **changes: Any) -> None:
         if self.writes:
