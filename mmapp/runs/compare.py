@@ -7,14 +7,12 @@ that was cut off goes on where it was, and runs that are done are not done again
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmapp.runs.queue import WORKER
+from mmapp.runs.child import bring_to_end
 from mmapp.runs.run import Order, Run
 
 
@@ -87,10 +85,7 @@ def _done(folder: Path, base: Order, *, tell: Callable[[str], None], **knobs: An
     run = Run.open(place) if (place / "settings.json").is_file() else Run.create(place, order)
     if run.status not in ("done", "failed"):
         tell(f"{name} …")
-        run.write_state(status="queued", message=None)
-        with (place / "log.txt").open("ab") as log:
-            command = [sys.executable, "-m", WORKER, str(place)]
-            subprocess.run(command, stdout=log, stderr=log, check=False)
+        bring_to_end(run)
     report = run.report()
     said = f"test accuracy {report['accuracy']:.3f}" if report else run.state().get("message", "")
     tell(f"{name}: {said or run.status}")

@@ -9,6 +9,7 @@
     resume/          full state of the last snapshot
     checkpoint/      the result, renamed into place last
     report.json      the evaluation
+    trials/          of a search: the runs it has tried
     lock             held by the worker as long as it lives
 
 Imports no torch: the page reads runs, and the page must open fast.
@@ -30,7 +31,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mmapp.errors import RunError
-from mmapp.settings import TrainSettings
+from mmapp.settings import SearchSettings, TrainSettings
 
 # queued | running | stopping | done | stopped | failed | interrupted
 AT_WORK = ("running", "stopping")
@@ -46,19 +47,30 @@ class Order:
         data: what `load_pairs` is given.
         settings: every knob.
         title: how the user knows the data, when `data` is a path of the app's own.
+        search: what is to be searched, when the settings are only where the search begins.
     """
 
     data: str
     settings: TrainSettings
     title: str = ""
+    search: SearchSettings | None = None
+
+    @property
+    def how(self) -> tuple[str, str]:
+        """Fusion and tuning, for a list of runs; of a search what it tries."""
+        if self.search is not None:
+            return "search", self.search.fusions
+        return self.settings.fusion, self.settings.tuning
 
     def command(self, output: str) -> str:
         """The command line that does the same."""
-        words = ["python", "-m", "mmapp", "train", self.data, "--output", output]
-        usual = TrainSettings().model_dump()
-        for name, value in self.settings.model_dump().items():
-            if value != usual[name]:
-                words += [f"--{name.replace('_', '-')}", str(value)]
+        verb = "train" if self.search is None else "search"
+        words = ["python", "-m", "mmapp", verb, self.data, "--output", output]
+        for chosen in filter(None, (self.search, self.settings)):
+            usual = type(chosen)().model_dump()
+            for name, value in chosen.model_dump().items():
+                if value != usual[name]:
+                    words += [f"--{name.replace('_', '-')}", str(value)]
         return shlex.join(words)
 
 
@@ -100,6 +112,8 @@ class Run:
             "settings": order.settings.model_dump(),
             "command": order.command(str(folder)),
         }
+        if order.search is not None:
+            orders["search"] = order.search.model_dump()
         # This file makes the folder a run, so it comes last.
         _write_json(folder / "settings.json", orders)
         return run
@@ -116,7 +130,8 @@ class Run:
         values = _read_json(self.folder / "settings.json")
         try:
             settings = TrainSettings(**values["settings"])
-            return Order(values["data"], settings, values.get("title", ""))
+            search = SearchSettings(**values["search"]) if "search" in values else None
+            return Order(values["data"], settings, values.get("title", ""), search)
         except (KeyError, TypeError) as error:
             raise RunError(f"{self.folder}/settings.json is not one of this app: {error}.") from error
 
@@ -237,7 +252,7 @@ def _never_began(folder: Path) -> bool:
         state = _read_json(folder / "state.json")
     except RunError:
         return False
-    began = any(event["event"] == "started" for event in Run(folder).events())
+    began = any(event["event"] in ("started", "proposed") for event in Run(folder).events())
     return state.get("status") == "failed" and not began
 
 

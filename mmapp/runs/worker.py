@@ -1,5 +1,7 @@
 """The worker: orders -> pairs -> model -> loop -> report -> checkpoint. The only writer of a run.
 
+Where the orders call for a search, `search` does the work instead.
+
 `python -m mmapp.runs.worker` is the queue's child process; the command line's `train` does the same
 work in its own process. Stopping is a signal (SIGTERM or Ctrl-C) and takes effect at the
 next step boundary.
@@ -30,6 +32,7 @@ from mmapp.evaluation.outputs import collect
 from mmapp.evaluation.report import make_report
 from mmapp.quiet import quiet_libraries
 from mmapp.runs.run import Order, Run
+from mmapp.runs.search import search
 from mmapp.runs.snapshot import load_processor, load_snapshot, save_processor, save_snapshot
 from mmapp.runs.stop import StopSignal
 from mmapp.runs.trackers import Trackers
@@ -70,6 +73,8 @@ def work(run: Run, should_stop: Callable[[], bool], tell: Tell = lambda event: N
         if run.status != "queued":
             return run.status  # cancelled while it waited
         try:
+            if run.order().search is not None:
+                return search(run, should_stop, tell)
             return _Worker(run, should_stop, tell).work()
         except Exception as error:
             message = sentence(error)

@@ -80,11 +80,7 @@ def prepare(
     for name, choices, what in ((task, TASKS, "task"), (settings.fusion, FUSIONS, "fusion")):
         if name not in choices:
             raise SettingsError(f"There is no {what} {name!r}. Expected one of {', '.join(choices)}.")
-    if FUSIONS[settings.fusion].image_words and settings.tuning == "head":
-        raise SettingsError(
-            f"Fusion {settings.fusion} and tuning head exclude each other: the text encoder is to read "
-            "the image, so its features cannot be computed beforehand. Choose another of one of them."
-        )
+    refuse_contradictions(settings)
     identity = table.fingerprint()
     table = with_task(table, task)
     labels = label_set(table.labels(), task)
@@ -100,6 +96,15 @@ def prepare(
     ).model_dump()
     model.config.data_fingerprint = identity
     return Prepared(model, processor, _loaders(table, labels, processor, settings, folder))
+
+
+def refuse_contradictions(settings: TrainSettings) -> None:
+    """Raises SettingsError when the fusion and the tuning exclude each other."""
+    if FUSIONS[settings.fusion].image_words and settings.tuning == "head":
+        raise SettingsError(
+            f"Fusion {settings.fusion} and tuning head exclude each other: the text encoder is to read "
+            "the image, so its features cannot be computed beforehand. Choose another of one of them."
+        )
 
 
 def build_model(

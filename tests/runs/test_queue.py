@@ -244,7 +244,7 @@ def test_with_many_gpus_a_run_is_launched_on_all_of_them(
     queue: RunQueue, submit: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(queues, "_spawn", lambda command: commands.append(command))
+    monkeypatch.setattr(queues, "spawn", lambda command: commands.append(command))
     queue._many = True
     run = submit("done at once")
     queue._tick()
