@@ -73,4 +73,4 @@ def _what(run: Run) -> list[str]:
         order = run.order()
     except MmappError:
         return ["", "", ""]
-    return [order.title or order.data, order.settings.fusion, order.settings.tuning]
+    return [order.title or order.data, *order.how]

@@ -85,5 +85,4 @@ def run_title(run: Run) -> str:
     except MmappError:  # of another version of the app, or damaged: its name is all there is
         return run.id
     when = time.strftime("%d %b %H:%M", time.localtime(run.state()["created"]))
-    settings = order.settings
-    return f"{order.title or order.data} · {settings.fusion} · {settings.tuning} · {when}"
+    return " · ".join([order.title or order.data, *order.how, when])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ from mmapp.runs.queue import RunQueue
 from mmapp.runs.run import OVER, RESUMABLE, Order, Run
 from mmapp.settings import PRESETS, DataSettings, ModelSettings, TrainSettings
 from mmapp.sources import absolute
-from mmapp.ui import form, progress, words
+from mmapp.ui import form, progress, search_panel, words
 from mmapp.ui.data_tab import DataTab
 from mmapp.ui.handlers import spoken
 from mmapp.ui.shelf import Shelf
@@ -48,6 +49,7 @@ def build(
         )
         with gr.Accordion(words.ADVANCED, open=False):
             knobs = _draw_knobs()
+        panel = search_panel.build()
         with gr.Row():
             start = gr.Button(words.START, variant="primary", elem_id="train-start")
             stop = gr.Button(words.STOP, interactive=False, elem_id="train-stop")
@@ -62,8 +64,11 @@ def build(
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     widgets = list(knobs.values())
     started = start.click(act.begin, [data.chosen, *widgets], shown, **private)
-    # gr.State stays on the server; only what the browser itself keeps reaches its JavaScript.
-    started.success(None, remembered, None, js=KEEP_ADDRESS, **private)
+    wanted = [data.chosen, *panel.widgets, *widgets]
+    searching = panel.start.click(act.search, wanted, shown, **private)
+    for began in (started, searching):
+        # gr.State stays on the server; only what the browser itself keeps reaches its JavaScript.
+        began.success(None, remembered, None, js=KEEP_ADDRESS, **private)
     stop.click(act.stop, run_id, shown, queue=False, **private)
     resume.click(act.resume, run_id, shown, **private)
     timer.tick(act.poll, run_id, shown, concurrency_limit=None, **private)
@@ -91,13 +96,23 @@ class _Actions:
 
     @spoken
     def begin(self, choice: dict[str, Any], *values: Any) -> list[Any]:
+        return self._frame(self.queue.submit(self._order(choice, values)))
+
+    @spoken
+    def search(self, choice: dict[str, Any], *values: Any) -> list[Any]:
+        """The panel's values come first."""
+        own = len(search_panel.NAMES)
+        wanted = search_panel.read(values[:own])
+        return self._frame(self.queue.submit(replace(self._order(choice, values[own:]), search=wanted)))
+
+    def _order(self, choice: dict[str, Any], values: Sequence[Any]) -> Order:
         given = form.read(dict(zip(self.knobs, values, strict=True)))
         settings = TrainSettings(**{**given, **choice["columns"]})
         settings = settings.replace(
             text_encoder=absolute(settings.text_encoder),
             image_encoder=absolute(settings.image_encoder),
         )
-        return self._frame(self.queue.submit(Order(choice["source"], settings, choice["title"])))
+        return Order(choice["source"], settings, choice["title"])
 
     @spoken
     def poll(self, identity: str) -> list[Any]:
