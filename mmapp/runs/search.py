@@ -80,13 +80,11 @@ class _Search:
             self._publish(best, reason)
         elif reason != "stopped":
             raise TrainingError(NO_RESULT.format(message=self.trials()[-1]["message"]))
-        values = {"best": best["number"], "best_epoch": best["epoch"]} if best else {}
-        self._record(Event("finished", {"reason": reason, "best_epoch": None, **values}))
+        of_best = {"best": best["number"], "best_epoch": best["epoch"]} if best else {}
+        self._record(Event("finished", {"reason": reason, "best_epoch": None, **of_best}))
         status = "stopped" if reason == "stopped" else "done"
-        spent = self._spent()
-        self.run.write_state(
-            status=status, reason=reason, ended=time.time(), owner=None, spent=spent
-        )
+        ending = {"status": status, "reason": reason, "ended": time.time(), "owner": None}
+        self.run.write_state(**ending, spent=self._spent())
         return status
 
     def trials(self) -> list[Trial]:
@@ -161,8 +159,8 @@ class _Search:
             return True
         if not self._time_is_over():
             return False
-        events = [*self.run.events(), *run.events()]
-        return any(e["event"] == "evaluated" or e.get("score") is not None for e in events)
+        found = best_of(self.trials()) is not None
+        return found or any(event["event"] == "evaluated" for event in run.events())
 
     def _spent(self) -> float:
         """Seconds, those of an earlier process included."""

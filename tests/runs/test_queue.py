@@ -14,6 +14,7 @@ from mmapp.errors import RunError
 from mmapp.runs import queue as queues
 from mmapp.runs.queue import RunQueue
 from mmapp.runs.run import Order, Run, list_runs
+from mmapp.settings import SearchSettings
 
 # What the worker does with a run is the run's title. It imports no torch.
 STAND_IN = """
@@ -251,3 +252,14 @@ def test_with_many_gpus_a_run_is_launched_on_all_of_them(
     assert [command[1:] for command in commands] == [
         ["-m", "accelerate.commands.launch", "-m", "stand_in", str(run.folder)]
     ]
+
+
+def test_a_search_is_one_process_on_many_gpus_too(
+    queue: RunQueue, order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(queues, "spawn", lambda command: commands.append(command))
+    queue._many = True
+    run = queue.submit(Order("data", order().settings, "", SearchSettings()))
+    queue._tick()
+    assert [command[1:] for command in commands] == [["-m", "stand_in", str(run.folder)]]
