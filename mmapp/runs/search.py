@@ -25,6 +25,7 @@ log = logging.getLogger("mmapp")
 
 # So many failures and no result: the next one would fail as well.
 GIVE_UP = 3
+KEEP_SECONDS = 1.0
 
 NO_EPOCH = "It ended before its first epoch did."
 WORDLESS = "Its worker ended without a word; its log may say why."
@@ -170,8 +171,8 @@ class _Search:
         return self._spent() >= 60 * self.wanted.minutes
 
     def _keep_time(self) -> None:
-        """Once a second the time spent is written down, so that a kill does not give it back."""
-        if time.monotonic() - self._told > 1.0:
+        """Now and then the time spent is written down, so that a kill does not give it back."""
+        if time.monotonic() - self._told > KEEP_SECONDS:
             self._told = time.monotonic()
             self.run.write_state(spent=self._spent())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_a_worker_that_a_killed_process_left_behind_ends_before_the_next_begins(
     run = stand_in("")
     left = worker_of(run)
     bring_to_end(run)
-    assert left.poll() is not None
+    assert left.poll() == -signal.SIGTERM
     assert run.status == "done"
 
 

@@ -14,6 +14,7 @@ import pytest
 from mmapp.errors import SettingsError, TrainingError
 from mmapp.models.tuning import usual_rates
 from mmapp.runs import child
+from mmapp.runs import search as searches
 from mmapp.runs.proposals import Proposer, possible
 from mmapp.runs.run import Order, Run
 from mmapp.runs.search import NO_EPOCH
@@ -177,6 +178,23 @@ def test_a_stopped_search_goes_on_with_the_trial_it_was_at_and_repeats_none(
     assert report["trial"] == "003"
     assert run.state()["spent"] > spent
     assert not run.resume.exists()
+
+
+def test_a_killed_search_does_not_get_its_time_back(
+    begin: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(["waits"])
+    monkeypatch.setattr(searches, "KEEP_SECONDS", 0.0)
+
+    def killed() -> bool:
+        if run.state().get("spent", 0.0) > 0.1:
+            raise SystemExit
+        return False
+
+    with pytest.raises(SystemExit):
+        work(run, killed)
+    assert run.status == "interrupted"
+    assert run.state()["spent"] > 0.1
 
 
 def test_a_search_stopped_before_any_result_leaves_none(begin: Callable[..., Run]) -> None:
