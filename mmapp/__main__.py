@@ -5,6 +5,7 @@ Exit status: 0 done, 1 failed with one clear line, 2 usage, 130 stopped by Ctrl-
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ import typer
 from mmapp.errors import MmappError, SettingsError
 from mmapp.options import Given, settings_options
 from mmapp.runs.compare import COMPARED
-from mmapp.settings import DataSettings, TrainSettings
+from mmapp.settings import DataSettings, SearchSettings, TrainSettings
 
 app = typer.Typer(
     name="mmapp",
@@ -42,6 +43,23 @@ def train(
     from mmapp.console import run_training
 
     raise typer.Exit(run_training(data, output, resume, given))
+
+
+@app.command()
+@settings_options(SearchSettings, TrainSettings)
+def search(
+    data: Data,
+    output: Annotated[Path, typer.Option(help="The search's folder; must not exist yet.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in it.")] = False,
+    *,
+    given: Given,
+) -> None:
+    """Try fusions, tunings and step sizes within a time; the best model is in OUTPUT/checkpoint."""
+    from mmapp.console import run_training
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingsError("A search starts its own processes: run it without accelerate launch.")
+    raise typer.Exit(run_training(data, output, resume, given, search=True))
 
 
 @app.command()

@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from mmapp.errors import SettingsError
+
 
 def choices_of(field: FieldInfo) -> list[str]:
     """The values a field may take, or suggests; empty for numbers and free text."""
@@ -21,6 +23,15 @@ def choices_of(field: FieldInfo) -> list[str]:
     keys = [f"{extra['prefix']}{key}" for key in _table_keys(module, name)]
     auto = ["auto"] if field.default == "auto" else []
     return [*auto, *keys, *extra["suggest"]]
+
+
+def names_in(written: str, field: FieldInfo, what: str) -> list[str]:
+    """ "a,b" as values that a field may take. Raises SettingsError."""
+    names, known = [name.strip() for name in written.split(",")], choices_of(field)
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"There is no {what} {name!r}. Expected {', '.join(known)}.")
+    return names
 
 
 @cache

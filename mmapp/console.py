@@ -13,13 +13,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmapp.choices import choices_of
+from mmapp.choices import names_in
 from mmapp.data.ingest import load_pairs
-from mmapp.errors import RunError, SettingsError
+from mmapp.errors import RunError
 from mmapp.runs.compare import as_markdown, compare
 from mmapp.runs.run import Order, Run
 from mmapp.runs.stop import StopSignal
-from mmapp.settings import DataSettings, TrainSettings
+from mmapp.runs.trials import as_text_table, in_a_line
+from mmapp.settings import DataSettings, SearchSettings, TrainSettings
 from mmapp.training.continuing import settings_for
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 STOPPED_BY_USER = 130
 
 
-def run_training(data: str, output: Path, resume: bool, given: dict[str, Any]) -> int:
-    """Train in this process; gives the exit status."""
+def run_training(
+    data: str, output: Path, resume: bool, given: dict[str, Any], search: bool = False
+) -> int:
+    """Train, or search, in this process; gives the exit status."""
     with StopSignal() as stop:
-        run = _open_or_create(data, output, resume, given)
+        run = _open_or_create(data, output, resume, given, search)
         say("loading libraries")
         from mmapp.quiet import quiet_libraries
         from mmapp.runs.worker import work
@@ -45,18 +48,26 @@ def run_training(data: str, output: Path, resume: bool, given: dict[str, Any]) -
             status = work(run, stop, narrate)
     if not _is_first():
         return STOPPED_BY_USER if status == "stopped" else 0
-    report = run.report()
-    if report is not None:
+    report = run.report() or {}
+    found = report.get("search")
+    if found:
+        print(as_text_table(found["trials"]))
+    if report:
         print(summary(report))
+    if found:
+        print(f"trial {found['best']} alone: {found['command']}")
     if run.has_checkpoint():
         print(f"checkpoint: {run.checkpoint}")
     if status == "stopped":
-        say(f"stopped and saved; go on with: train {data} --output {output} --resume")
+        verb = "search" if run.order().search else "train"
+        say(f"stopped and saved; go on with: {verb} {data} --output {output} --resume")
         return STOPPED_BY_USER
     return 0
 
 
-def _open_or_create(data: str, output: Path, resume: bool, given: dict[str, Any]) -> Run:
+def _open_or_create(
+    data: str, output: Path, resume: bool, given: dict[str, Any], search: bool = False
+) -> Run:
     """The run in `output`. Raises RunError when it is there and was not to be resumed."""
     if not _is_first():
         return _wait_for(output)
@@ -66,34 +77,30 @@ def _open_or_create(data: str, output: Path, resume: bool, given: dict[str, Any]
         if given:
             say(f"going on with the settings of {output}; the options given now are not used")
         return run
-    return Run.create(output, _order(data, given))
+    return Run.create(output, _order(data, given, search))
 
 
-def _order(data: str, given: dict[str, Any]) -> Order:
+def _order(data: str, given: dict[str, Any], search: bool = False) -> Order:
     """What to do, in names that stay true when the working directory changes."""
+    wanted = {name: value for name, value in given.items() if name in SearchSettings.model_fields}
+    settings = settings_for({name: given[name] for name in given.keys() - wanted.keys()})
     where = str(Path(data).resolve()) if Path(data).exists() else data
-    return Order(where, settings_for(given), Path(data).name)
+    tried = SearchSettings(**wanted) if search else None
+    return Order(where, settings, Path(data).name, search=tried)
 
 
 def compare_runs(
     data: str, output: Path, fusions: str, tunings: str, seeds: int, given: dict[str, Any]
 ) -> None:
     """Do the runs and print their test accuracies as a table."""
-    chosen_fusions, chosen_tunings = _names(fusions, "fusion"), _names(tunings, "tuning")
+    fields = TrainSettings.model_fields
+    chosen_fusions = names_in(fusions, fields["fusion"], "fusion")
+    chosen_tunings = names_in(tunings, fields["tuning"], "tuning")
     order = _order(data, given)
     first = order.settings.seed
     numbers = range(first, first + seeds)
     cells = compare(output, order, chosen_fusions, chosen_tunings, numbers, tell=say)
     print(as_markdown(cells))
-
-
-def _names(written: str, field: str) -> list[str]:
-    """ "a,b" as names a setting may take. Raises SettingsError."""
-    names, known = written.split(","), choices_of(TrainSettings.model_fields[field])
-    for name in names:
-        if name not in known:
-            raise SettingsError(f"There is no {field} {name!r}. Expected {', '.join(known)}.")
-    return names
 
 
 def _is_first() -> bool:
@@ -196,8 +203,11 @@ def narrate(event: Any) -> None:
         )
     elif event.kind == "warning":
         say(values["message"])
+    elif event.kind in ("proposed", "trial"):
+        say(in_a_line(values))
     elif event.kind == "finished":
-        say(f"finished ({values['reason']}), best epoch {values['best_epoch']}")
+        best = f"trial {values['best']}, " if values.get("best") else ""
+        say(f"finished ({values['reason']}), best {best}epoch {values['best_epoch']}")
 
 
 def summary(report: dict[str, Any]) -> str:

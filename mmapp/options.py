@@ -1,4 +1,4 @@
-"""A settings class -> options of a command. Knows typer, and no verb."""
+"""Settings classes -> options of a command. Knows typer, and no verb."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from mmapp.settings import Settings
 Given = dict[str, Any]  # only what the user wrote; everything else keeps its default
 
 
-def settings_options(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one option for every field of `kind`; it receives those written as `given`."""
+def settings_options(
+    *kinds: type[Settings],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option for every field of `kinds`; it receives those written as `given`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
         own = [p for p in signature.parameters.values() if p.name != "given"]
-        options = [_option(name, field) for name, field in kind.model_fields.items()]
+        fields = [field for kind in kinds for field in kind.model_fields.items()]
+        options = [_option(name, field) for name, field in fields]
 
         @functools.wraps(command)
         def with_options(**values: Any) -> None:
@@ -65,7 +68,8 @@ def _plain_type(annotation: Any) -> Any:
 def _metavar(field: FieldInfo) -> str | None:
     """The names to choose from, where no other name will do."""
     extra: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]
-    return None if extra["suggest"] else "|".join(choices_of(field)) or None
+    between = "," if extra["several"] else "|"
+    return None if extra["suggest"] else between.join(choices_of(field)) or None
 
 
 def _remarks(field: FieldInfo) -> str:

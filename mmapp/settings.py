@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mmapp.choices import names_in
 from mmapp.errors import SettingsError
 
 
@@ -24,6 +25,7 @@ def setting(
     table: str | None = None,
     prefix: str = "",
     suggest: tuple[str, ...] = (),
+    several: bool = False,
 ) -> Any:
     """One knob.
 
@@ -37,9 +39,11 @@ def setting(
             beside the classes they choose.
         prefix: see `table`.
         suggest: further good values of a knob that takes any name.
+        several: the value is any number of the choices, separated by commas.
     """
     extra: dict[str, Any] = {
         "unit": unit, "table": table, "prefix": prefix, "suggest": suggest, "low": low, "high": high,
+        "several": several,
     }  # fmt: skip
     return Field(default, description=help, ge=low, le=high, json_schema_extra=extra)
 
@@ -247,6 +251,11 @@ class TrainSettings(DataSettings, ModelSettings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
         "auto", "Number format of the heavy arithmetic. auto: bf16 where the hardware has it."
     )
+    tracker: Literal["none", "trackio", "wandb"] = setting(
+        "none",
+        "Who else is shown the curves while they grow. TensorBoard's files are always in the run's "
+        "folder.",
+    )
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> TrainSettings:
@@ -260,6 +269,39 @@ class TrainSettings(DataSettings, ModelSettings):
                 "Fusion early and tuning head exclude each other: the text encoder is to read the "
                 "image, so its features cannot be computed beforehand. Choose another of one of them"
             )
+        return self
+
+
+class SearchSettings(Settings):
+    """What a search may try, and for how long; everything else is as the training settings say."""
+
+    minutes: float = setting(
+        10.0,
+        "Time for all trials together. The one at work when it is over ends with its best epoch; the "
+        "very first may finish one.",
+        unit="minutes",
+        low=0.01,
+        high=10_080,
+    )
+    trials: int = setting(30, "Most trials.", unit="trials", low=1, high=1000)
+    fusions: str = setting(
+        "attention,bilinear,concat",
+        "Fusions to try, separated by commas.",
+        table="mmapp.models.fusion:FUSIONS",
+        several=True,
+    )
+    tunings: str = setting(
+        "",
+        "Tunings to try, separated by commas. Empty: the one of the training settings.",
+        table="mmapp.models.tuning:TUNINGS",
+        several=True,
+    )
+
+    @model_validator(mode="after")
+    def _known_names(self) -> SearchSettings:
+        for written, what in ((self.fusions, "fusion"), (self.tunings, "tuning")):
+            if written:
+                names_in(written, TrainSettings.model_fields[what], what)
         return self
 
 

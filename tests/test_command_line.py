@@ -202,6 +202,16 @@ def test_a_mistake_of_usage_ends_with_2_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_search_is_not_launched_on_many_processes(
+    data: str, command: Callable[..., Told], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = command("search", data, "--output", tmp_path / "run")
+    assert told.status == 2
+    assert told.line() == "A search starts its own processes: run it without accelerate launch."
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unknown_name_ends_with_2_and_can_be_corrected(
     data: str, command: Callable[..., Told], tmp_path: Path
 ) -> None:
@@ -357,5 +367,5 @@ def test_ctrl_c_ends_with_130_saved_and_resumable(
 def test_without_a_verb_the_help_is_shown(command: Callable[..., Told]) -> None:
     told = command()
     assert told.status == 2
-    for verb in ("train", "evaluate", "predict", "check", "serve"):
+    for verb in ("train", "search", "evaluate", "predict", "check", "serve"):
         assert verb in told.out + told.err

@@ -10,7 +10,7 @@ import pytest
 from mmapp import console
 from mmapp.errors import RunError
 from mmapp.runs.run import Order, Run
-from mmapp.settings import TrainSettings
+from mmapp.settings import SearchSettings, TrainSettings
 from mmapp.training.history import Event
 
 REPORT: dict[str, Any] = {
@@ -94,6 +94,17 @@ EVENTS = {
         "mmapp: finished (patience), best epoch 2\n",
     ),
     "warning": ({"message": "Not taken over: head."}, "mmapp: Not taken over: head.\n"),
+    "finished, a search": (
+        {"reason": "time", "best_epoch": 2, "best": 5},
+        "mmapp: finished (time), best trial 5, epoch 2\n",
+    ),
+    "trial": (
+        {
+            "number": 3, "fusion": "concat", "tuning": "head", "learning_rate": 0.002, "watch": "loss",
+            "score": 0.25, "loss": 0.25, "epoch": 4, "best": True, "seconds": 9.5,
+        },
+        "mmapp: trial 3: concat, head, 0.002: validation loss 0.250, best so far\n",
+    ),
     "step": ({"step": 1, "steps": 9, "loss": 1.0, "seconds_left": None}, ""),
     "saved": ({"step": 1}, ""),
 }
@@ -106,7 +117,7 @@ def test_progress_goes_to_stderr_and_not_every_step_to_a_file(
     values, line = EVENTS[kind]
     if kind == "step":
         values = {**values, "seconds_left": 3.0}
-    console.narrate(Event(kind, values))
+    console.narrate(Event(kind.partition(",")[0], values))
     assert capfd.readouterr() == ("", line)
 
 
@@ -139,6 +150,30 @@ def test_a_resumed_run_keeps_its_own_settings_and_says_so(
     run = console._open_or_create("other data", tmp_path / "run", True, {"epochs": 9})
     assert run.order() == order
     assert "going on with the settings of" in capfd.readouterr().err
+
+
+def test_a_search_prints_its_trials_the_best_one_and_how_to_do_it_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    order = Order("data", TrainSettings(), search=SearchSettings())
+    run = Run.create(tmp_path / "run", order)
+    trial = {"number": 2, "fusion": "gated", "tuning": "full", "learning_rate": 0.002, "watch": "loss",
+             "score": 0.25, "loss": 0.25, "epoch": 4, "seconds": 9.5}  # fmt: skip
+    found = {"best": 2, "trials": [trial], "command": "python -m mmapp train data --output RUN"}
+    run.write_report({**REPORT, "search": found})
+    run.write_state(status="done")
+    assert console.run_training("data", tmp_path / "run", True, {}, search=True) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[1].split() == ["2", "gated", "full", "0.002", "0.250", "4", "9.5"]
+    assert lines[3] == "  accuracy          0.750  (95 %: 0.500 – 1.000)"
+    assert lines[-1] == "trial 2 alone: python -m mmapp train data --output RUN"
+
+
+def test_a_search_is_ordered_with_its_own_settings(tmp_path: Path) -> None:
+    given = {"minutes": 2.0, "epochs": 3}
+    run = console._open_or_create("data", tmp_path / "run", False, given, search=True)
+    assert run.order().search == SearchSettings(minutes=2.0)
+    assert run.order().settings == TrainSettings(epochs=3)
 
 
 def test_a_checkpoint_is_not_resumed_as_if_it_were_a_run(tmp_path: Path) -> None:

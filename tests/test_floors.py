@@ -42,6 +42,7 @@ DOORS = {
     "huggingface_hub": ("storage",),
     "typer": ("__main__", "options"),
     "peft": ("models.tuning",),
+    "optuna": ("runs.proposals",),
 }
 
 # Opened by the page and by `--help`, so they must not wait seconds for torch.

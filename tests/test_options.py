@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mmapp.__main__ import app
 from mmapp.options import settings_options
-from mmapp.settings import DataSettings, Settings, TrainSettings, setting
+from mmapp.settings import DataSettings, SearchSettings, Settings, TrainSettings, setting
 
 # A value of the command line for every field, and what the command receives. A new field wants a row.
 WRITTEN: dict[str, tuple[str, Any]] = {
@@ -54,6 +54,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "watch": ("loss", "loss"),
     "patience": ("0", 0),
     "precision": ("fp32", "fp32"),
+    "tracker": ("trackio", "trackio"),
 }
 
 
@@ -61,7 +62,9 @@ WRITTEN: dict[str, tuple[str, Any]] = {
 def received(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What `train` hands on, instead of training."""
     calls: list[dict[str, Any]] = []
-    monkeypatch.setattr("mmapp.console.run_training", lambda *given: calls.append(given[-1]) or 0)
+    monkeypatch.setattr(
+        "mmapp.console.run_training", lambda *given, **_: calls.append(given[-1]) or 0
+    )
     return calls
 
 
@@ -74,6 +77,15 @@ def test_every_field_is_an_option_of_train(field: str, received: list[dict[str, 
     assert received == [{field: value}]
     assert type(received[0][field]) is type(value)
     assert getattr(TrainSettings(**received[0]), field) == value
+
+
+def test_a_search_has_its_own_options_beside_those_of_train(received: list[dict[str, Any]]) -> None:
+    written = ["--minutes", "2.5", "--trials", "3", "--fusions", "concat", "--epochs", "1"]
+    result = CliRunner().invoke(app, ["search", "data", "--output", "run", *written])
+    assert result.exit_code == 0, result.output
+    assert received == [{"minutes": 2.5, "trials": 3, "fusions": "concat", "epochs": 1}]
+    names = {p.name for p in typer.main.get_command(app).commands["search"].params}
+    assert names >= {*SearchSettings.model_fields, *TrainSettings.model_fields}
 
 
 def test_what_was_not_written_is_not_handed_on(received: list[dict[str, Any]]) -> None:

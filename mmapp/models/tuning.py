@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from mmapp.errors import SettingsError
+from mmapp.models.fusion import FUSIONS
 from mmapp.models.layers import depths, layers_of
 from mmapp.models.model import FusionModel
 from mmapp.settings import TrainSettings
@@ -145,15 +146,32 @@ def _encoder_rates(model: FusionModel, settings: TrainSettings) -> dict[str, flo
     """
     rates = {}
     for modality, encoder in encoders(model).items():
-        source = Source.parse(getattr(model.config, f"{modality}_encoder"))
-        usual = PRETRAINED_RATE if source.pretrained else SCRATCH_RATE
-        own = max(usual, RATES.get(settings.tuning, 0.0))
+        own = _own_rate(getattr(model.config, f"{modality}_encoder"), settings.tuning)
         rate = _first(settings.encoder_learning_rate, settings.learning_rate, own)
         depth = depths(encoder)
         top = max(depth.values())
         for name, layer in depth.items():
             rates[f"{modality}_encoder.{name}"] = rate * settings.layer_decay ** (top - layer)
     return rates
+
+
+def usual_rates(settings: TrainSettings) -> tuple[float, float]:
+    """The step sizes that these settings come to: of projections, fusion and head; of the encoders.
+
+    Of two encoders it is the smaller one.
+    """
+    names = [getattr(settings, f"{half}_encoder") for half in FUSIONS[settings.fusion].reads]
+    own = min(_own_rate(name, settings.tuning) for name in names)
+    return (
+        _first(settings.learning_rate, FRESH_RATE),
+        _first(settings.encoder_learning_rate, settings.learning_rate, own),
+    )
+
+
+def _own_rate(encoder: str, tuning: str) -> float:
+    """An encoder's step size when nobody names another."""
+    usual = PRETRAINED_RATE if Source.parse(encoder).pretrained else SCRATCH_RATE
+    return max(usual, RATES.get(tuning, 0.0))
 
 
 def _first(*rates: float | None) -> float:

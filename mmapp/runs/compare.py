@@ -8,15 +8,13 @@ Imports no torch.
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from mmapp.errors import MmappError, SettingsError
-from mmapp.runs.queue import WORKER
+from mmapp.runs.child import bring_to_end
 from mmapp.runs.run import OVER, Order, Run, list_runs
 
 # What answers first whether the image helps, and whether it matters how the two are joined.
@@ -137,10 +135,7 @@ def _done(folder: Path, order: Order, tell: Callable[[str], None]) -> Run:
     run = Run.open(place) if (place / "settings.json").is_file() else Run.create(place, order)
     if run.status not in ("done", "failed"):
         tell(f"{name} …")
-        run.write_state(status="queued", message=None)
-        with (place / "log.txt").open("ab") as log:
-            command = [sys.executable, "-m", WORKER, str(place)]
-            subprocess.run(command, stdout=log, stderr=log, check=False)
+        bring_to_end(run)
     report = run.report()
     said = f"test accuracy {report['accuracy']:.3f}" if report else run.state().get("message", "")
     tell(f"{name}: {said or run.status}")
@@ -164,7 +159,8 @@ def seconds_of_one(folder: Path, order: Order) -> float | None:
     the same data and encoders, times the epochs asked for; None when there is none."""
 
     def kind(some: Order) -> tuple[str, ...]:
-        return some.data, some.settings.text_encoder, some.settings.image_encoder
+        search = "" if some.search is None else "search"
+        return some.data, some.settings.text_encoder, some.settings.image_encoder, search
 
     found = []
     for run, other in _orders(folder):

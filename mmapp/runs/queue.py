@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import threading
@@ -18,13 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mmapp.errors import RunError
+from mmapp.errors import MmappError, RunError
+from mmapp.runs.child import WORKER, ask_to_stop, spawn
 from mmapp.runs.run import AT_WORK, RESUMABLE, Order, Run, list_runs
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.3
-WORKER = "mmapp.runs.worker"
 ORPHANED = "The server stopped while this run was at work. Resume goes on from its last snapshot."
 WORDLESS = "The worker ended without a word (status {code}). Resume goes on from its last snapshot."
 
@@ -88,16 +87,10 @@ class RunQueue:
     def stop(self, run: Run) -> None:
         """A queued run is cancelled; one at work stops after its step and saves."""
         with self._lock:
-            state = run.state()
-            if state["status"] == "queued":
+            if run.status == "queued":
                 run.write_state(status="stopped", ended=time.time())
                 return
-        owner = state.get("owner") or {}
-        if state["status"] in AT_WORK and owner.get("pid"):
-            try:
-                os.kill(owner["pid"], signal.SIGTERM)
-            except ProcessLookupError:
-                log.info("Run %s ended before it could be stopped.", run.id)
+        ask_to_stop(run)
 
     def waiting(self) -> list[Run]:
         """Queued runs, the next one first."""
@@ -124,7 +117,7 @@ class RunQueue:
                 return
             self._bury(self._child.returncode)
         if not self._many and (self._warm is None or self._warm.poll() is not None):
-            self._warm = _spawn([sys.executable, "-m", WORKER])
+            self._warm = spawn([sys.executable, "-m", WORKER])
         with self._lock:
             states = self._states()
             if any(state["status"] in AT_WORK for state, _ in states):
@@ -133,13 +126,17 @@ class RunQueue:
                 self._start(run)
 
     def _start(self, run: Run) -> None:
-        """Hand the run to the waiting worker, or to one process a device where there are many."""
+        """Hand the run to the waiting worker, or to one process a device where there are many.
+
+        A search does no training itself and is one process everywhere.
+        """
         folder = str(run.folder.resolve())
         # By this a run that was queued again since then is told from one nobody began.
         self._queued_at = run.state()["created"]
         if self._many:
-            launch = [sys.executable, "-m", "accelerate.commands.launch", "-m", WORKER, folder]
-            self._child, self._run = _spawn(launch), run
+            launcher = [] if _is_search(run) else ["-m", "accelerate.commands.launch"]
+            command = [sys.executable, *launcher, "-m", WORKER, folder]
+            self._child, self._run = spawn(command), run
         elif self._warm is not None and self._warm.stdin is not None:
             self._warm.stdin.write(f"{folder}\n".encode())
             self._warm.stdin.close()
@@ -168,18 +165,12 @@ def _queued(states: list[tuple[dict[str, Any], Run]]) -> list[Run]:
     return [run for _, run in sorted(queued, key=lambda pair: pair[0]["created"])]
 
 
-def _spawn(command: list[str]) -> subprocess.Popen[bytes]:
-    """A child that finds this package; it turns its own output into the run's log."""
-    root = Path(__file__).resolve().parents[2]
-    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
+def _is_search(run: Run) -> bool:
+    """Orders that cannot be read are the worker's to complain about."""
+    try:
+        return run.order().search is not None
+    except MmappError:
+        return False
 
 
 def _gpus() -> list[str]:

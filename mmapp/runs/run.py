@@ -5,9 +5,11 @@
     state.json       status, times, step, owner
     events.jsonl     one JSON object a line
     log.txt          everything the worker printed
+    tensorboard/     the curves, as TensorBoard reads them
     resume/          full state of the last snapshot
     checkpoint/      the result, renamed into place last
     report.json      the evaluation
+    trials/          of a search: the runs it has tried
     lock             held by the worker as long as it lives
 
 Imports no torch: the page reads runs, and the page must open fast.
@@ -29,7 +31,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mmapp.errors import RunError
-from mmapp.settings import TrainSettings
+from mmapp.settings import SearchSettings, TrainSettings
 from mmapp.training.continuing import TAKEN
 
 # queued | running | stopping | done | stopped | failed | interrupted
@@ -47,22 +49,33 @@ class Order:
         settings: every knob.
         title: how the user knows the data, when `data` is a path of the app's own.
         group: the comparison it belongs to; empty for a run by itself.
+        search: what is to be searched, when the settings are only where the search begins.
     """
 
     data: str
     settings: TrainSettings
     title: str = ""
     group: str = ""
+    search: SearchSettings | None = None
+
+    @property
+    def how(self) -> tuple[str, str]:
+        """Fusion and tuning, for a list of runs; of a search what it tries."""
+        if self.search is not None:
+            return "search", self.search.fusions
+        return self.settings.fusion, self.settings.tuning
 
     def command(self, output: str) -> str:
         """The command line that does the same."""
-        words = ["python", "-m", "mmapp", "train", self.data, "--output", output]
-        usual = TrainSettings().model_dump()
-        if self.settings.start_from:
-            usual |= dict.fromkeys(TAKEN)  # left out, they would be those of the checkpoint
-        for name, value in self.settings.model_dump().items():
-            if value is not None and value != usual[name]:
-                words += [f"--{name.replace('_', '-')}", str(value)]
+        verb = "train" if self.search is None else "search"
+        words = ["python", "-m", "mmapp", verb, self.data, "--output", output]
+        for chosen in filter(None, (self.search, self.settings)):
+            usual = type(chosen)().model_dump()
+            if self.settings.start_from:
+                usual |= dict.fromkeys(TAKEN)  # left out, they would be those of the checkpoint
+            for name, value in chosen.model_dump().items():
+                if value is not None and value != usual[name]:
+                    words += [f"--{name.replace('_', '-')}", str(value)]
         return shlex.join(words)
 
 
@@ -105,6 +118,8 @@ class Run:
             "settings": order.settings.model_dump(),
             "command": order.command(str(folder)),
         }
+        if order.search is not None:
+            orders["search"] = order.search.model_dump()
         # This file makes the folder a run, so it comes last.
         _write_json(folder / "settings.json", orders)
         return run
@@ -122,7 +137,8 @@ class Run:
         try:
             settings = TrainSettings(**values["settings"])
             told = {name: str(values.get(name, "")) for name in ("title", "group")}
-            return Order(values["data"], settings, **told)
+            search = SearchSettings(**values["search"]) if "search" in values else None
+            return Order(values["data"], settings, **told, search=search)
         except (KeyError, TypeError) as error:
             raise RunError(f"{self.folder}/settings.json is not one of this app: {error}.") from error
 
@@ -185,9 +201,10 @@ class Run:
 
     def events(self) -> list[dict[str, Any]]:
         """The events that stand: what a resumed run did again counts once."""
-        return settled(self._lines())
+        return settled(self.records())
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[dict[str, Any]]:
+        """All events in the order in which they were written, those done again included."""
         if not self._events.exists():
             return
         # Not splitlines(): it also cuts at U+2028 and its like, which JSON allows inside a text.
@@ -242,7 +259,7 @@ def _never_began(folder: Path) -> bool:
         state = _read_json(folder / "state.json")
     except RunError:
         return False
-    began = any(event["event"] == "started" for event in Run(folder).events())
+    began = any(event["event"] in ("started", "proposed") for event in Run(folder).events())
     return state.get("status") == "failed" and not began
 
 

@@ -1,5 +1,7 @@
 """The worker: orders -> pairs -> model -> loop -> report -> checkpoint. The only writer of a run.
 
+Where the orders call for a search, `search` does the work instead.
+
 `python -m mmapp.runs.worker` is the queue's child process; the command line's `train` does the same
 work in its own process. Stopping is a signal (SIGTERM or Ctrl-C) and takes effect at the
 next step boundary.
@@ -31,8 +33,10 @@ from mmapp.evaluation.report import make_report
 from mmapp.quiet import quiet_libraries
 from mmapp.runs.change import change, notes
 from mmapp.runs.run import Order, Run
+from mmapp.runs.search import search
 from mmapp.runs.snapshot import load_processor, load_snapshot, save_processor, save_snapshot
 from mmapp.runs.stop import StopSignal
+from mmapp.runs.trackers import Trackers
 from mmapp.sources import public_name
 from mmapp.storage.checkpoint import Facts, save_checkpoint
 from mmapp.training.continuing import ENCODERS
@@ -71,6 +75,8 @@ def work(run: Run, should_stop: Callable[[], bool], tell: Tell = lambda event: N
         if run.status != "queued":
             return run.status  # cancelled while it waited
         try:
+            if run.order().search is not None:
+                return search(run, should_stop, tell)
             return _Worker(run, should_stop, tell).work()
         except Exception as error:
             message = sentence(error)
@@ -91,6 +97,8 @@ class _Worker:
         self.tell = tell
         self.writes = writes
         self.order = run.order()
+        asked, shown = self.order.settings.tracker, public_settings(self.order)
+        self.trackers = Trackers(run, asked, shown, self._warn)
         self.begun = time.monotonic()
         self._told_state = 0.0
         self._saved = time.monotonic()
@@ -98,6 +106,16 @@ class _Worker:
 
     def work(self) -> str:
         self._state(status="running", started=time.time(), ended=None, owner=self.run.owner())
+        try:
+            reason = self._work()
+        finally:
+            self.trackers.close()
+        status = "stopped" if reason == "stopped" else "done"
+        self._state(status=status, reason=reason, ended=time.time(), owner=None)
+        return status
+
+    def _work(self) -> str:
+        """Train, report, lay down the checkpoint; gives why training ended."""
         with PartialState().main_process_first():
             table = self._pairs()
             prepared = self._prepare(table)
@@ -107,12 +125,11 @@ class _Worker:
             for message in notes(start, prepared.anew, table):
                 self._warn(message)
         if self.should_stop():
-            return self._end("stopped")
+            return "stopped"
         finished = self._train(prepared, state)
         if self.writes:
             self._finish(prepared, table, state, finished)
-        reason = finished["reason"]
-        return self._end("stopped" if reason == "stopped" else "done", reason=reason)
+        return finished["reason"]
 
     def _pairs(self) -> PairTable:
         """The rows as the run first saw them; a later change of the data does not reach it."""
@@ -194,12 +211,14 @@ class _Worker:
         save_checkpoint(self.run.checkpoint, model, prepared.processor, facts)
         self.run.write_report({**report, "reason": finished["reason"], "timing": timing})
         if finished["reason"] != "stopped":
+            self.trackers.tell_result(report, finished["step"])
             shutil.rmtree(self.run.resume, ignore_errors=True)
 
     def _record(self, event: Event) -> None:
         if self.writes:
             self.run.append(event.record())
             self._progress(event)
+            self.trackers.tell(event)
             self.tell(event)
 
     def _progress(self, event: Event) -> None:
@@ -211,10 +230,6 @@ class _Worker:
             self._told_state = now
             wanted = ("step", "steps", "epoch", "epochs", "seconds_left")
             self._state(**{k: event.values[k] for k in wanted if k in event.values})
-
-    def _end(self, status: str, **values: Any) -> str:
-        self._state(status=status, ended=time.time(), owner=None, **values)
-        return status
 
     def _state(self, **changes: Any) -> None:
         if self.writes:

@@ -16,11 +16,14 @@ from typing import Any, Literal
 # evaluated  step, epoch, train_loss, loss, accuracy, macro_f1, ..., best
 # saved      step
 # warning    message
-# finished   reason (done | patience | stopped), step, epoch, best_epoch
+# proposed   number, fusion, tuning, learning_rate             (a search begins a trial)
+# trial      number, fusion, tuning, learning_rate, watch, score, loss, epoch, best, seconds, message
+# finished   reason (done | patience | time | stopped), step, epoch, best_epoch; of a search: best
 # failed     message
 Kind = Literal[
-    "started", "encoded", "step", "evaluated", "saved", "warning", "finished", "failed"
-]
+    "started", "encoded", "step", "evaluated", "saved", "warning", "proposed", "trial", "finished",
+    "failed",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class History:
 
     def best(self) -> dict[str, Any] | None:
         """The first of the best evaluations."""
-        return max(self.evaluations, key=self._merit, default=None)
+        return max(self.evaluations, key=self.merit, default=None)
 
     def exhausted(self) -> bool:
         """Has patience run out?"""
@@ -77,6 +80,7 @@ class History:
             return False
         return self.evaluations[-1]["epoch"] - best["epoch"] >= self.patience
 
-    def _merit(self, evaluation: dict[str, Any]) -> tuple[float, float]:
+    def merit(self, evaluation: dict[str, Any]) -> tuple[float, float]:
+        """What makes one evaluation better than another."""
         loss = -evaluation["loss"]
         return (loss, loss) if self.watch == "loss" else (evaluation[self.watch], loss)

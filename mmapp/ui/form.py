@@ -25,7 +25,8 @@ def read(values: dict[str, Any]) -> dict[str, Any]:
 
     An emptied widget means the default.
     """
-    return {name: value for name, value in values.items() if value not in (None, "")}
+    joined = {n: ",".join(v) if isinstance(v, list) else v for n, v in values.items()}
+    return {name: value for name, value in joined.items() if value not in (None, "")}
 
 
 def _widget(name: str, field: FieldInfo) -> Component:
@@ -33,6 +34,11 @@ def _widget(name: str, field: FieldInfo) -> Component:
     label = name.replace("_", " ").capitalize()
     label = f"{label} ({extra['unit']})" if extra["unit"] else label
     choices = choices_of(field)
+    if extra["several"]:
+        chosen = field.default.split(",") if field.default else []
+        return gr.Dropdown(
+            choices, value=chosen, multiselect=True, label=label, info=field.description
+        )
     if choices:
         return gr.Dropdown(
             choices,

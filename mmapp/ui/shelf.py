@@ -162,6 +162,6 @@ def run_title(run: Run) -> str:
         order = run.order()
     except MmappError:  # of another version of the app, or damaged: its name is all there is
         return run.id
-    when, settings = _when(run.state()["created"]), order.settings
-    seed = f" · seed {settings.seed}" if order.group else ""  # else its siblings look the same
-    return f"{order.title or order.data} · {settings.fusion} · {settings.tuning}{seed} · {when}"
+    seed = [f"seed {order.settings.seed}"] if order.group else []  # else its siblings look the same
+    title = order.title or order.data
+    return " · ".join([title, *order.how, *seed, _when(run.state()["created"])])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from mmapp.runs.queue import RunQueue
 from mmapp.runs.run import OVER, RESUMABLE, Order, Run
 from mmapp.settings import PRESETS, DataSettings, ModelSettings, TrainSettings
 from mmapp.training.continuing import TAKEN, continued, settings_for
-from mmapp.ui import compare_panel, form, progress, words
+from mmapp.ui import compare_panel, form, progress, search_panel, words
 from mmapp.ui.data_tab import DataTab
 from mmapp.ui.handlers import spoken
 from mmapp.ui.shelf import Shelf
@@ -57,6 +58,7 @@ def build(
             knobs = _draw_knobs()
         asked = {START: source, **knobs}
         to_table = compare_panel.build(queue, data, asked, partial(_order, shelf))
+        panel = search_panel.build()
         with gr.Row():
             start = gr.Button(words.START, variant="primary", elem_id="train-start")
             stop = gr.Button(words.STOP, interactive=False, elem_id="train-stop")
@@ -70,8 +72,11 @@ def build(
     act = _Actions(queue, shelf, tuple(asked), len(shown))
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     started = start.click(act.begin, [data.chosen, *asked.values()], shown, **private)
-    # gr.State stays on the server; only what the browser itself keeps reaches its JavaScript.
-    started.success(None, remembered, None, js=KEEP_ADDRESS, **private)
+    wanted = [data.chosen, *panel.widgets, *asked.values()]
+    searching = panel.start.click(act.search, wanted, shown, **private)
+    for began in (started, searching):
+        # gr.State stays on the server; only what the browser itself keeps reaches its JavaScript.
+        began.success(None, remembered, None, js=KEEP_ADDRESS, **private)
     stop.click(act.stop, run_id, shown, queue=False, **private)
     resume.click(act.resume, run_id, shown, **private)
     timer.tick(act.poll, run_id, shown, concurrency_limit=None, **private)
@@ -111,8 +116,17 @@ class _Actions:
 
     @spoken
     def begin(self, choice: dict[str, Any], *values: Any) -> list[Any]:
-        order = _order(self.shelf, choice, dict(zip(self.asked, values, strict=True)))
-        return self._frame(self.queue.submit(order))
+        return self._frame(self.queue.submit(self._order(choice, values)))
+
+    @spoken
+    def search(self, choice: dict[str, Any], *values: Any) -> list[Any]:
+        """The panel's values come first."""
+        own = len(search_panel.NAMES)
+        wanted = search_panel.read(values[:own])
+        return self._frame(self.queue.submit(replace(self._order(choice, values[own:]), search=wanted)))
+
+    def _order(self, choice: dict[str, Any], values: Sequence[Any]) -> Order:
+        return _order(self.shelf, choice, dict(zip(self.asked, values, strict=True)))
 
     @spoken
     def poll(self, identity: str) -> list[Any]:

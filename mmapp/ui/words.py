@@ -107,6 +107,16 @@ BEST = "best epoch {epoch}"
 RESULT = "test accuracy {accuracy:.3f} ({low:.3f} – {high:.3f})"
 LINK = "Link to this run"
 LOG = "Log"
+SEARCH = "Search for good settings"
+SEARCH_INTRO = (
+    "Tries fusions, tunings and step sizes one after the other and keeps the best model by the "
+    "validation pairs. The settings above come first; everything not searched stays as they say."
+)
+SEARCH_START = "Start searching"
+TRIAL = "trial {number}"
+BEST_SO_FAR = ", best so far {score:.3f}"
+BEST_TRIAL = "best of {count} trials: number {number}, {fusion}, {tuning}, {learning_rate:g}"
+TRIAL_HEADERS = ["fusion", "tuning", "trial", "step size", "validation figure", "best epoch", "time"]
 
 # Train: several at once
 SEVERAL = "Compare several"

@@ -160,3 +160,24 @@ def taken(status: Locator) -> int:
     found = re.search(r"step (\d+) of", status.inner_text())
     assert found, status.inner_text()
     return int(found[1])
+
+
+def test_a_search_shows_its_trials_and_leaves_the_best_model(
+    page: Page, server, tmp_path: Path
+) -> None:
+    open_page(page, server.url)
+    tab(page, "Data")
+    expect(page.locator("#data-summary")).to_contain_text("7,188", timeout=60_000)
+    page.locator("#data-upload input[type=file]").set_input_files(bad_zip(tmp_path))
+    expect(page.locator("#data-findings")).to_contain_text("unreadable image", timeout=30_000)
+    page.locator("#data-to-train").click()
+    page.get_by_text("Search for good settings").click()
+    page.get_by_label("Minutes (minutes)").fill("0.02")
+    page.locator("#search-start").click()
+    status, trials = page.locator("#train-status"), page.locator("#train-curves")
+    expect(status).to_contain_text("trial 1", timeout=60_000)
+    expect(status).to_contain_text("Done", timeout=60_000)
+    expect(status).to_contain_text("best of 1 trials: number 1, attention, full")
+    expect(trials.locator("tr").nth(1)).to_contain_text("attention")
+    tab(page, "Try")
+    expect(page.get_by_label("Model")).to_have_value(re.compile("pairs.zip · search"))

@@ -14,7 +14,14 @@ from mmapp.models.configuration import FusionConfig
 from mmapp.models.fusion import FUSIONS
 from mmapp.models.model import FusionModel
 from mmapp.models.scratch import TEXT, SmallCnnConfig
-from mmapp.models.tuning import TUNINGS, apply_tuning, encoders, merge, parameter_groups
+from mmapp.models.tuning import (
+    TUNINGS,
+    apply_tuning,
+    encoders,
+    merge,
+    parameter_groups,
+    usual_rates,
+)
 from mmapp.settings import TrainSettings
 
 IMAGE_WEIGHTS = {
@@ -446,3 +453,20 @@ def test_groups_are_what_torchs_optimizers_take(model: FusionModel) -> None:
     for group in groups:
         group.pop("names")
     torch.optim.AdamW(groups)
+
+
+@pytest.mark.parametrize(
+    ("given", "rates"),
+    [
+        ({}, (1e-3, 5e-4)),
+        ({"text_encoder": "bert-base-uncased"}, (1e-3, 3e-5)),
+        ({"text_encoder": "bert-base-uncased", "fusion": "image-only"}, (1e-3, 5e-4)),
+        ({"text_encoder": "bert-base-uncased", "tuning": "lora"}, (1e-3, 3e-4)),
+        ({"learning_rate": 0.2}, (0.2, 0.2)),
+        ({"learning_rate": 0.2, "encoder_learning_rate": 0.1}, (0.2, 0.1)),
+    ],
+)
+def test_the_usual_rates_are_those_that_learning_begins_with(
+    given: dict[str, Any], rates: tuple[float, float]
+) -> None:
+    assert usual_rates(TrainSettings(**given)) == rates

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmapp.errors import SettingsError
-from mmapp.runs import compare as module
+from mmapp.runs import child
 from mmapp.runs.compare import Cell, as_markdown, compare, comparisons, gather, plan
 from mmapp.runs.run import Order, Run
 from mmapp.settings import TrainSettings
@@ -32,9 +32,8 @@ else:
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     (tmp_path / "stand_in_worker.py").write_text(WORKER)
-    root = Path(module.__file__).parents[2]
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
-    monkeypatch.setattr(module, "WORKER", "stand_in_worker")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(child, "WORKER", "stand_in_worker")
     return Order("sample:digits", TrainSettings(epochs=2))
 
 

@@ -14,6 +14,7 @@ from mmapp.errors import RunError
 from mmapp.runs import queue as queues
 from mmapp.runs.queue import RunQueue
 from mmapp.runs.run import Order, Run, list_runs
+from mmapp.settings import SearchSettings
 
 # What the worker does with a run is the run's title. It imports no torch.
 STAND_IN = """
@@ -244,10 +245,21 @@ def test_with_many_gpus_a_run_is_launched_on_all_of_them(
     queue: RunQueue, submit: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(queues, "_spawn", lambda command: commands.append(command))
+    monkeypatch.setattr(queues, "spawn", lambda command: commands.append(command))
     queue._many = True
     run = submit("done at once")
     queue._tick()
     assert [command[1:] for command in commands] == [
         ["-m", "accelerate.commands.launch", "-m", "stand_in", str(run.folder)]
     ]
+
+
+def test_a_search_is_one_process_on_many_gpus_too(
+    queue: RunQueue, order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(queues, "spawn", lambda command: commands.append(command))
+    queue._many = True
+    run = queue.submit(Order("data", order().settings, search=SearchSettings()))
+    queue._tick()
+    assert [command[1:] for command in commands] == [["-m", "stand_in", str(run.folder)]]

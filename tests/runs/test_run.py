@@ -13,7 +13,7 @@ import pytest
 
 from mmapp.errors import RunError, SettingsError
 from mmapp.runs.run import Order, Run, list_runs, settled
-from mmapp.settings import TrainSettings
+from mmapp.settings import SearchSettings, TrainSettings
 
 
 def test_a_new_run_waits_and_remembers_its_order(run: Run, order: Callable[..., Order]) -> None:
@@ -41,6 +41,19 @@ def test_the_command_of_a_run_with_a_start_leaves_nothing_to_the_checkpoint() ->
     assert (told["--width"], told["--seed"], told["--fusion"]) == ("128", "0", "attention")
     assert "--batch-size" not in told
     assert "--text-column" not in told
+
+
+def test_a_search_is_an_order_too_and_its_command_does_the_same(tmp_path: Path) -> None:
+    search = SearchSettings(minutes=2, fusions="concat")
+    order = Order("my data", TrainSettings(epochs=3), search=search)
+    run = Run.create(tmp_path / "run", order)
+    assert run.order() == order
+    assert shlex.split(order.command("my run")) == [
+        *("python", "-m", "mmapp", "search", "my data", "--output", "my run"),
+        *("--minutes", "2.0", "--fusions", "concat", "--epochs", "3"),
+    ]
+    assert order.how == ("search", "concat")
+    assert Order("my data", TrainSettings(fusion="gated")).how == ("gated", "full")
 
 
 def test_a_folder_that_holds_something_is_refused(run: Run, order: Callable[..., Order]) -> None:

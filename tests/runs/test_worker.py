@@ -86,6 +86,7 @@ def test_a_finished_run_is_exactly_these_files(whole: Run) -> None:
         "report.json",
         "settings.json",
         "state.json",
+        "tensorboard",
     }
     assert len(list(whole.checkpoint.iterdir())) == 9
 

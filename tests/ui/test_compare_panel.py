@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmapp.runs.run import Order
 from mmapp.settings import TrainSettings
 from mmapp.ui import comparison_view, words
 from mmapp.ui.compare_panel import _Actions
+from mmapp.ui.shelf import Shelf
 from mmapp.ui.train_tab import _order
 
 CHOICE = {"source": "sample:digits", "title": "<i>mine</i>", "columns": {}}
@@ -27,7 +29,7 @@ def queue(tmp_path: Path) -> RunQueue:
 
 @pytest.fixture
 def panel(queue: RunQueue) -> _Actions:
-    return _Actions(queue, ("epochs",), _order)
+    return _Actions(queue, ("epochs",), partial(_order, Shelf(queue)))
 
 
 def test_what_will_run_is_told_before_it_does(panel: _Actions, queue: RunQueue) -> None:

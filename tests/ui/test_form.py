@@ -11,7 +11,7 @@ from gradio.components import Component
 
 from mmapp.choices import choices_of
 from mmapp.errors import SettingsError
-from mmapp.settings import TrainSettings
+from mmapp.settings import SearchSettings, TrainSettings
 from mmapp.ui import form, train_tab
 
 FIELDS = TrainSettings.model_fields
@@ -48,6 +48,19 @@ def test_every_field_has_a_widget_with_its_default_unit_and_help(
 def test_what_the_untouched_form_says_are_the_defaults(widgets: dict[str, Any]) -> None:
     given = form.read({name: widget.value for name, widget in widgets.items()})
     assert TrainSettings(**given) == TrainSettings()
+
+
+def test_several_names_are_chosen_from_a_list_and_read_back_as_one_text(
+    drawn_by: Callable[..., Any],
+) -> None:
+    fields = SearchSettings.model_fields
+    widgets = drawn_by(on_a_page, form.draw, SearchSettings, list(fields))
+    assert widgets["fusions"].value == ["attention", "bilinear", "concat"]
+    assert [choice[0] for choice in widgets["fusions"].choices] == choices_of(fields["fusions"])
+    assert (widgets["tunings"].value, widgets["tunings"].multiselect) == ([], True)
+    untouched = form.read({name: widget.value for name, widget in widgets.items()})
+    assert SearchSettings(**untouched) == SearchSettings()
+    assert form.read({"fusions": ["concat", "gated"], "tunings": []}) == {"fusions": "concat,gated"}
 
 
 @pytest.mark.parametrize("empty", [None, ""])

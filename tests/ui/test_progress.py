@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mmapp.runs.run import Order, Run
-from mmapp.settings import TrainSettings
+from mmapp.settings import SearchSettings, TrainSettings
 from mmapp.ui import progress, words
 from mmapp.ui.progress import duration
 
@@ -101,3 +101,58 @@ def test_the_title_is_shown_escaped_and_the_place_of_the_data_is_not(run: Run) -
 )
 def test_there_is_a_picture_once_there_is_a_step(events: list[dict[str, Any]], drawn: bool) -> None:
     assert ("<svg" in progress.picture(events)) == drawn
+
+
+PROPOSED = {"number": 1, "fusion": "gated", "tuning": "full", "learning_rate": 0.00071}
+TRIAL = {
+    "event": "trial", **PROPOSED, "watch": "macro_f1", "score": 0.93, "loss": 0.2, "epoch": 7,
+    "best": True, "seconds": 100.0,
+}  # fmt: skip
+FAILED = {**TRIAL, "number": 2, "fusion": "sum", "score": None, "epoch": None, "message": "<b>no"}
+SEARCHED = [{"event": "proposed", **PROPOSED}, TRIAL]
+
+
+@pytest.fixture
+def searching(tmp_path: Path) -> Run:
+    search = SearchSettings(minutes=2, trials=8, fusions="gated,sum")
+    return Run.create(tmp_path / "search", Order("data", TrainSettings(), "pairs", search=search))
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ([], words.PREPARING),
+        (SEARCHED[:1], "trial 1<"),
+        ([*SEARCHED, {"event": "proposed", "number": 2}], "trial 2, best so far 0.930<"),
+    ],
+)
+def test_a_search_at_work_says_its_trial_and_the_best_so_far(
+    events: list[dict[str, Any]], told: str, searching: Run
+) -> None:
+    searching.write_state(status="running")
+    with searching.claim():
+        markup = progress.status(searching, events, 0)
+    assert told in markup
+    assert ">search<" in markup
+    assert ">gated,sum<" in markup
+
+
+@pytest.mark.parametrize(("spent", "percent"), [(0.0, "12"), (60.0, "50"), (500.0, "100")])
+def test_a_search_ends_with_its_time_or_its_trials(
+    spent: float, percent: str, searching: Run
+) -> None:
+    """One trial of eight, so many seconds of 120."""
+    searching.write_state(status="stopped", spent=spent)
+    markup = progress.status(searching, SEARCHED, 0)
+    assert f'aria-valuenow="{percent}"' in markup
+    assert "best of 1 trials: number 1, gated, full, 0.00071" in markup
+
+
+def test_the_picture_of_a_search_is_a_table_of_its_trials() -> None:
+    markup = progress.picture([*SEARCHED, FAILED])
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", markup)
+    assert cells == [
+        *("gated", "full", "1", "0.00071", "0.930", "7", "2 min"),
+        *("sum", "full", "2", "0.00071", "&lt;b&gt;no", "–", "2 min"),
+    ]
+    assert "<svg" not in markup

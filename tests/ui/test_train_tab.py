@@ -24,7 +24,7 @@ DATA = {"source": "sample:digits", "title": "sample:digits", "columns": {}}
 @pytest.fixture
 def act(tmp_path: Path) -> train_tab._Actions:
     queue = RunQueue(tmp_path / "runs")
-    return train_tab._Actions(queue, Shelf(queue), KNOBS, 0)
+    return train_tab._Actions(queue, Shelf(queue), (train_tab.START, *KNOBS), 0)
 
 
 @pytest.fixture
