@@ -21,7 +21,7 @@ MAX_UPLOAD = "2gb"
 TEMPORARY = (3600, 86400)
 
 # Folders below home() that no file address may lead to.
-OURS = ("runs", "uploads", "unpacked", "samples")
+OURS = ("runs", "uploads", "unpacked", "samples", "features")
 
 HEAD = f'<header class="mm mm-head"><h1>{words.TITLE}</h1><p>{{}}</p></header>'
 

@@ -100,7 +100,7 @@ def test_what_lies_below_the_home_has_no_address(
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert folders == {"uploads"}
     blocked = {Path(path).name for path in launched["blocked_paths"]}
-    assert blocked == {*folders, "runs", "samples", "unpacked"}
+    assert blocked == {*folders, "features", "runs", "samples", "unpacked"}
     assert {Path(path).parent for path in launched["blocked_paths"]} == {tmp_path}
     assert not launched.get("share")
     assert not launched.get("allowed_paths")
