@@ -18,8 +18,8 @@ from mmapp.data.images import content_hash
 from mmapp.data.loading import ImageStore, PairDataset
 from mmapp.errors import DataError
 
-AT_ONCE = 64  # most texts or pictures encoded together
-USUAL = 32  # and how many usually are, or a little less
+AT_ONCE = 64  # most texts or pictures of a batch
+USUAL = 32  # and how many there usually are, or a little less
 
 Key = bytes
 
@@ -33,12 +33,14 @@ class Inputs:
         lengths: [U] tokens of each; empty where only the encoder knows how many it makes.
         recipe: how they are prepared, as far as the keys do not say.
         batch: numbers of some -> the encoder's inputs.
+        side: of a picture, in pixels.
     """
 
     keys: list[Key]
     lengths: list[int]
     recipe: dict[str, Any]
     batch: Callable[[Sequence[int]], tuple[torch.Tensor, ...]]
+    side: int = 1
 
     def batches(self) -> Iterator[list[int]]:
         """Numbers of all inputs, those of like length together.
@@ -92,7 +94,7 @@ def image_inputs(datasets: Sequence[PairDataset]) -> Inputs:
     recipe = {
         "side": processor.image_size, "mean": processor.image_mean, "std": processor.image_std
     }  # fmt: skip
-    return Inputs(list(source_of), [], recipe, batch)
+    return Inputs(list(source_of), [], recipe, batch, processor.image_size)
 
 
 def text_keys(dataset: PairDataset) -> list[Key | None]:

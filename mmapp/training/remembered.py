@@ -20,7 +20,7 @@ import torchvision
 import transformers
 from torch import nn
 
-from mmapp.device import autocast
+from mmapp.device import autocast, rows_at_once
 from mmapp.models.encoders import Encoding
 from mmapp.training.encoder_inputs import Inputs
 from mmapp.training.kept_arrays import KeptArrays
@@ -48,6 +48,12 @@ class Features(NamedTuple):
     def of(cls, encoding: Encoding, tokens: bool) -> Features:
         pooled = encoding.pooled.float().cpu().numpy()
         return cls(pooled, encoding.tokens[encoding.mask].half().cpu().numpy() if tokens else None)
+
+    @classmethod
+    def joined(cls, several: Sequence[Features]) -> Features:
+        """Several, one after the other, as one."""
+        parts = zip(*several, strict=True)
+        return cls(*(np.concatenate(part) for part in parts if part[0] is not None))
 
 
 class RememberingEncoder:
@@ -101,9 +107,14 @@ class RememberingEncoder:
 
     @torch.inference_mode()
     def _compute(self, rows: Sequence[int]) -> Features:
-        with autocast(self.device, self.precision):
-            encoding = self.encoder(*(value.to(self.device) for value in self.inputs.batch(rows)))
-        return Features.of(encoding, "tokens" in self.parts)
+        size = rows_at_once(self.device, self.inputs.side, len(rows))
+        found = []
+        for start in range(0, len(rows), size):
+            some = self.inputs.batch(rows[start : start + size])
+            with autocast(self.device, self.precision):
+                encoding = self.encoder(*(value.to(self.device) for value in some))
+            found.append(Features.of(encoding, "tokens" in self.parts))
+        return Features.joined(found)
 
 
 def fingerprint(encoder: Any, how: dict[str, Any]) -> bytes:

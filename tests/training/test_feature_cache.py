@@ -225,6 +225,27 @@ def test_what_is_read_is_to_the_bit_what_is_computed(
                 assert torch.equal(one, other)
 
 
+def test_a_batch_worked_through_in_parts_is_kept_as_one(
+    small_pairs: PairTable, quick: TrainSettings, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = quick.replace(fusion="attention")
+    whole, read = run_again(small_pairs, settings)
+    files = {path.name for path in own_folder.iterdir()}
+    shutil.rmtree(own_folder)
+
+    monkeypatch.setattr(remembered, "rows_at_once", lambda device, side, most: 3)
+    parts, read_again = run_again(small_pairs, settings)
+
+    assert read_again == read
+    assert {path.name for path in own_folder.iterdir()} == files
+    for one, other in zip(
+        logits_by_row(whole, whole.loaders.train).values(),
+        logits_by_row(parts, parts.loaders.train).values(),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=3e-3, atol=3e-3)
+
+
 def test_what_features_depend_on_has_them_computed_anew(
     small_pairs: PairTable, quick: TrainSettings, tiny_bert: Path, tmp_path: Path
 ) -> None:
