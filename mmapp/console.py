@@ -192,6 +192,10 @@ def narrate(event: Any) -> None:
         )
     elif event.kind == "encoded":
         _overwrite(f"{values['modality']} features {values['done']}/{values['total']}")
+        if values["done"] == values["total"]:
+            say(f"{values['modality']} features: {values['total']}, {values['found']} kept before")
+    elif event.kind == "warning":
+        say(values["message"])
     elif event.kind == "step":
         step, steps, left = values["step"], values["steps"], values["seconds_left"] or 0
         _overwrite(f"step {step}/{steps}, loss {values['loss']:.3f}, {left:.0f} s left")
@@ -201,8 +205,6 @@ def narrate(event: Any) -> None:
             f"epoch {values['epoch']}: training loss {values['train_loss']:.3f}, validation loss "
             f"{values['loss']:.3f}, accuracy {values['accuracy']:.3f}{best}"
         )
-    elif event.kind == "warning":
-        say(values["message"])
     elif event.kind in ("proposed", "trial"):
         say(in_a_line(values))
     elif event.kind == "finished":

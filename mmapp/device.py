@@ -15,6 +15,10 @@ from mmapp.errors import SettingsError
 # Below this many parameters the casts of bf16 cost a CPU more than its faster products save.
 LARGE_ENOUGH_FOR_BF16 = 4_000_000
 
+# Sixteen pictures of 224 by 224. What a layer makes of more is so large that the system clears new
+# pages for it at every layer, which takes a CPU as long as the arithmetic itself.
+PIXELS_AT_ONCE = 16 * 224 * 224
+
 
 def cores() -> int:
     """Processor cores this process may use."""
@@ -63,6 +67,13 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """A context in which heavy arithmetic runs in the given precision."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+def rows_at_once(device: torch.device, side: int, most: int) -> int:
+    """How many pictures of this side (in pixels) to send through a model where nothing learns."""
+    if device.type != "cpu":
+        return most
+    return max(1, min(most, PIXELS_AT_ONCE // side**2))
 
 
 def random_state() -> dict[str, torch.Tensor]:

@@ -85,6 +85,11 @@ EVENTS = {
         {"pairs": 26, "learning": 1000, "parameters": 2500, "device": "cpu", "precision": "fp32"},
         "mmapp: 26 training pairs, 1,000 of 2,500 weights learn, cpu, fp32\n",
     ),
+    "encoded": (
+        {"modality": "image", "done": 30, "total": 30, "found": 20},
+        "mmapp: image features: 30, 20 kept before\n",
+    ),
+    "warning": ({"message": "The disk is full."}, "mmapp: The disk is full.\n"),
     "evaluated": (
         {"epoch": 2, "train_loss": 0.5, "loss": 0.25, "accuracy": 1.0, "best": True},
         "mmapp: epoch 2: training loss 0.500, validation loss 0.250, accuracy 1.000, best so far\n",
@@ -93,7 +98,6 @@ EVENTS = {
         {"reason": "patience", "best_epoch": 2},
         "mmapp: finished (patience), best epoch 2\n",
     ),
-    "warning": ({"message": "Not taken over: head."}, "mmapp: Not taken over: head.\n"),
     "finished, a search": (
         {"reason": "time", "best_epoch": 2, "best": 5},
         "mmapp: finished (time), best trial 5, epoch 2\n",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmapp import device
-from mmapp.device import LARGE_ENOUGH_FOR_BF16, choose_precision
+from mmapp.device import LARGE_ENOUGH_FOR_BF16, choose_precision, rows_at_once
 from mmapp.errors import SettingsError
 
 SMALL, LARGE = LARGE_ENOUGH_FOR_BF16 - 1, LARGE_ENOUGH_FOR_BF16
@@ -131,3 +131,13 @@ def test_predictions_are_made_on_a_gpu_where_there_is_one(
     set_hardware(monkeypatch, gpu, gpu_bf16=False)
 
     assert device.inference_device().type == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "most", "expected"),
+    [("cpu", 224, 64, 16), ("cpu", 32, 64, 64), ("cpu", 2000, 64, 1), ("cuda", 224, 64, 64)],
+)
+def test_a_cpu_is_given_fewer_large_pictures_at_once(
+    kind: str, side: int, most: int, expected: int
+) -> None:
+    assert rows_at_once(torch.device(kind), side, most) == expected

@@ -62,8 +62,12 @@ def look_at(path: Path) -> ImageFacts:
         _decode(content, at_least=64)
     except DataError as error:
         return ImageFacts(problem=str(error))
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    return ImageFacts(digest, width, height)
+    return ImageFacts(_digest(content), width, height)
+
+
+def content_hash(path: Path) -> str:
+    """Hash of the file's bytes, as `look_at` tells it. Raises DataError when it cannot be read."""
+    return _digest(_read(path))
 
 
 def look_at_all(paths: Iterable[Path]) -> dict[Path, ImageFacts]:
@@ -83,6 +87,10 @@ def _read(path: Path) -> bytes:
         raise DataError("the file does not exist") from None
     except OSError as error:
         raise DataError(f"the file cannot be read ({error.strerror or error})") from None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _opened(content: bytes) -> Image.Image:

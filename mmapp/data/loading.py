@@ -43,7 +43,7 @@ class ImageStore:
         self.processor = processor
         side = processor.image_size
         count = max(len(self.paths), 1)
-        self._keep = _fits(folder, count * side * side * 3)
+        self._keep = fits(folder, count * side * side * 3)
         self._pixels = _scratch_array(folder, (count if self._keep else 1, side, side, 3))
         self._ready = _scratch_array(folder, (count,))
 
@@ -60,7 +60,7 @@ class ImageStore:
         return pixels
 
 
-def _fits(folder: Path | None, size: int) -> bool:
+def fits(folder: Path | None, size: int) -> bool:
     """Is there twice the room on disk? Writing to a mapped file on a full disk kills the process."""
     return shutil.disk_usage(folder or tempfile.gettempdir()).free > 2 * size
 
@@ -91,6 +91,8 @@ class PairDataset(Dataset):
         self.processor = processor
         self.texts = table.frame["text"].tolist()
         self.images = table.frame["image"].tolist()
+        self.image_hashes = table.frame["image_hash"].tolist()
+        self.own_split = table.own_split
         self.ids = _ids(self.texts, processor)
         self.store = ImageStore([path for path in self.images if path], processor, folder)
         self.labels: list[Any] | None = None

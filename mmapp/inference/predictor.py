@@ -18,7 +18,7 @@ from mmapp.data.images import open_image
 from mmapp.data.ingest import load_pairs
 from mmapp.data.loading import PairDataset, PairLoader
 from mmapp.data.pairs import LabelSet, PairTable
-from mmapp.device import autocast, choose_precision, inference_device
+from mmapp.device import autocast, choose_precision, inference_device, rows_at_once
 from mmapp.errors import ColumnError, DataError
 from mmapp.evaluation.metrics import answers
 from mmapp.evaluation.outputs import Outputs, collect, forward_inputs, to_device
@@ -93,7 +93,8 @@ class Member:
         self, table: PairTable, labels: LabelSet | None, progress: Callable[[int], None] | None
     ) -> Outputs:
         """Logits [N,C] of a table's rows, and its labels as numbers when `labels` is given."""
-        loader = PairLoader(PairDataset(table, self.processor, labels), BATCH)
+        size = rows_at_once(self.device, self.processor.image_size, BATCH)
+        loader = PairLoader(PairDataset(table, self.processor, labels), size)
         return collect(
             self.model, loader, device=self.device, precision=self.precision, progress=progress
         )

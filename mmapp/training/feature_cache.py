@@ -1,9 +1,10 @@
 """Frozen encoders' outputs, computed once and memory-mapped, served as batches like any other.
 
 A text or picture that occurs in many pairs is encoded once. Features are kept as the encoder gives
-them, before the projections, which still learn.
+them, before the projections, which still learn. The memory maps are this run's own, and vanish with
+it; what was computed is also remembered for later runs, by `remembered`.
 
-Shapes: U distinct texts or pictures, T word pieces, P image positions, D an encoder's own width.
+Shapes: U distinct texts or pictures, T tokens of one, D an encoder's own width.
 """
 
 from __future__ import annotations
@@ -19,22 +20,29 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmapp.data.loading import Batch, PairDataset, PairLoader
-from mmapp.device import autocast
+from mmapp.data.ingest import home
+from mmapp.data.loading import Batch, PairDataset, PairLoader, Shard, fits
 from mmapp.models.encoders import Encoding
 from mmapp.models.model import FusionModel
 from mmapp.models.tuning import encoders
+from mmapp.training.encoder_inputs import INPUTS, KEYS, Inputs, Key
 from mmapp.training.history import Event
+from mmapp.training.kept_arrays import KeptArrays
+from mmapp.training.remembered import Features, RememberingEncoder
 
-AT_ONCE = 32  # texts or pictures encoded together
 REPORT_SECONDS = 0.5
+
+NOT_KEPT = (
+    "The encoders' features could not be kept for later runs ({}). This run goes on with those it has."
+)
+NO_ROOM = (
+    "The disk has no room for the encoders' features, so they are computed anew in every epoch, "
+    "which takes longer."
+)
 
 
 class FeatureStore:
-    """Features of one modality: pooled [U,D], and tokens laid end to end with their offsets.
-
-    Tokens are kept in half precision: they are most of the bytes, and a layer norm reads them first.
-    """
+    """Features of one modality: pooled [U,D], and tokens laid end to end with their offsets."""
 
     def __init__(self, lengths: Sequence[int], width: int, tokens: bool, folder: Path | None) -> None:
         """Room for features whose texts or pictures have `lengths` tokens."""
@@ -43,13 +51,20 @@ class FeatureStore:
         self.pooled = _array(folder, (len(lengths), width), np.float32)
         self.tokens = _array(folder, (int(self.offsets[-1]), width), np.float16) if tokens else None
 
-    def put(self, rows: Sequence[int], encoding: Encoding) -> None:
-        """Keep the encoding of the texts or pictures numbered `rows`."""
-        self.pooled[rows] = encoding.pooled.float().cpu().numpy()
-        if self.tokens is not None:
-            values = encoding.tokens.half().cpu().numpy()
-            for row, kept, mask in zip(rows, values, encoding.mask.cpu().numpy(), strict=True):
-                self.tokens[self.offsets[row] : self.offsets[row + 1]] = kept[mask]
+    @staticmethod
+    def room(lengths: Sequence[int], width: int, tokens: bool) -> int:
+        """Bytes that such a store takes."""
+        return 4 * len(lengths) * width + (2 * sum(lengths) * width if tokens else 0)
+
+    def put(self, rows: Sequence[int], features: Features) -> None:
+        """Keep the features of the texts or pictures numbered `rows`."""
+        self.pooled[rows] = features.pooled
+        if self.tokens is None or features.tokens is None:
+            return
+        end = 0
+        for row in rows:
+            start, end = end, end + self.offsets[row + 1] - self.offsets[row]
+            self.tokens[self.offsets[row] : self.offsets[row + 1]] = features.tokens[start:end]
 
     def get(self, rows: np.ndarray) -> Encoding:
         """The encodings of `rows`, padded to the longest; row -1 is an absent half, all zeros."""
@@ -108,47 +123,15 @@ class FeatureDataset(Dataset):
         return batch
 
 
-class _Inputs:
-    """Distinct texts or pictures of several datasets: their numbers, lengths and batches."""
-
-    def __init__(self, number: dict[Any, int], lengths: list[int], batch: Callable) -> None:
-        self.number = number
-        self.lengths = lengths
-        self.batch = batch  # row numbers -> the encoder's inputs
-
-
-def _text_inputs(datasets: Sequence[PairDataset]) -> _Inputs:
-    processor = datasets[0].processor
-    ids = {t: i for d in datasets for t, i in zip(d.texts, d.ids, strict=True) if t is not None}
-    rows = list(ids.values())
-    return _Inputs(
-        {text: i for i, text in enumerate(ids)},
-        [len(row) for row in rows],
-        lambda some: tuple(processor.pad([rows[i] for i in some]).values()),
-    )
-
-
-def _image_inputs(datasets: Sequence[PairDataset]) -> _Inputs:
-    store_of = {path: d.store for d in datasets for path in d.images if path}
-    paths = list(store_of)
-    processor = datasets[0].processor
-
-    def batch(some: Sequence[int]) -> tuple[torch.Tensor]:
-        pixels = np.stack([store_of[paths[i]][paths[i]] for i in some])
-        return (processor.normalise(torch.from_numpy(pixels)),)
-
-    # How many positions an image has is known only once one has been encoded.
-    return _Inputs({path: i for i, path in enumerate(paths)}, [], batch)
-
-
 class FeatureCache:
-    """Computes the features of loaders' pairs and puts them in the place of their datasets.
+    """Gathers the features of loaders' pairs and puts them in the place of their datasets.
 
     Args:
         model: its encoders are frozen; already on `device`.
         device: where the encoders run.
         precision: "fp32", "bf16" or "fp16" while they do.
-        folder: where features are kept; the system's temporary folder when None.
+        folder: where features are kept for later runs; `features_home()` when None.
+        shard: this process among those that do the same at the same time.
         should_stop: asked before every batch.
     """
 
@@ -159,62 +142,104 @@ class FeatureCache:
         device: torch.device,
         precision: str = "fp32",
         folder: Path | None = None,
+        shard: Shard | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.model = model
         self.device = device
         self.precision = precision
-        self.folder = folder
+        self.kept = KeptArrays(folder or features_home())
+        self.shard = shard or Shard()
         self.should_stop = should_stop
+        self.tokens = model.fusion.needs_tokens
 
-    def fill(self, loaders: Sequence[PairLoader]) -> Iterator[Event]:
-        """Yields "encoded" events; when stopped it ends early and changes nothing."""
-        datasets = [loader.dataset for loader in loaders]
-        stores: dict[str, tuple[FeatureStore, dict[Any, int]]] = {}
+    def fill(
+        self, loaders: Sequence[PairLoader], beside: Sequence[PairLoader] = ()
+    ) -> Iterator[Event]:
+        """Yields "encoded" and "warning" events; when stopped, or when the disk has no room for the
+        maps, it ends early and changes nothing.
+
+        Args:
+            loaders: whose datasets are replaced.
+            beside: whose pairs are encoded with theirs. Batches recur in the next run only where
+                the same pairs are in them, so pairs that another deal would exchange belong here.
+        """
+        datasets = [loader.dataset for loader in (*loaders, *beside)]
+        stores: dict[str, tuple[FeatureStore, dict[Key, int]]] = {}
         for modality, encoder in encoders(self.model).items():
-            inputs = _text_inputs(datasets) if modality == "text" else _image_inputs(datasets)
+            inputs = INPUTS[modality](datasets)
             store = yield from self._encode(modality, encoder.eval(), inputs)
             if store is None:
                 return
-            stores[modality] = (store, inputs.number)
-        for loader, dataset in zip(loaders, datasets, strict=True):
-            loader.dataset = FeatureDataset(dataset, _positions(dataset, stores))
+            stores[modality] = (store, {key: i for i, key in enumerate(inputs.keys)})
+        if self.kept.problem:
+            yield Event("warning", {"message": NOT_KEPT.format(self.kept.problem)})
+        for loader in loaders:
+            loader.dataset = FeatureDataset(loader.dataset, _positions(loader.dataset, stores))
 
-    @torch.inference_mode()
     def _encode(
-        self, modality: str, encoder: nn.Module, inputs: _Inputs
+        self, modality: str, encoder: nn.Module, inputs: Inputs
     ) -> Generator[Event, None, FeatureStore | None]:
-        """Encode every text or picture once; gives None when stopped."""
-        total = len(inputs.number)
-        width = getattr(self.model.config, f"{modality}_width")
-        tokens = self.model.fusion.needs_tokens
-        store = None if total else FeatureStore([], width, tokens, self.folder)
-        order = np.argsort(inputs.lengths, kind="stable") if inputs.lengths else np.arange(total)
+        """Every text or picture once; gives None when stopped or without room."""
+        ask = RememberingEncoder(
+            encoder,
+            inputs,
+            self.kept,
+            tokens=self.tokens,
+            device=self.device,
+            precision=self.precision,
+        )
+        total, done = len(inputs.keys), 0
+        store = None if total else self._store(modality, [])
         begun = told = time.monotonic()
-        for start in range(0, total, AT_ONCE):
+        for rows in self._own_first(list(inputs.batches())):
             if self.should_stop():
                 return None
-            rows = [int(i) for i in order[start : start + AT_ONCE]]
-            with autocast(self.device, self.precision):
-                encoding = encoder(*(value.to(self.device) for value in inputs.batch(rows)))
+            features = ask.features(rows)
+            store = store or self._store(modality, inputs.lengths or _even(features, total))
             if store is None:
-                lengths = inputs.lengths or [encoding.tokens.shape[1]] * total
-                store = FeatureStore(lengths, width, tokens, self.folder)
-            store.put(rows, encoding)
-            done, now = start + len(rows), time.monotonic()
+                yield Event("warning", {"message": NO_ROOM})
+                return None
+            store.put(rows, features)
+            done, now = done + len(rows), time.monotonic()
             if now - told >= REPORT_SECONDS or done == total:
                 told = now
-                values = {"modality": modality, "done": done, "total": total}
+                values = {"modality": modality, "done": done, "total": total, "found": ask.found}
                 yield Event("encoded", {**values, "per_second": round(done / (now - begun), 1)})
         return store
 
+    def _store(self, modality: str, lengths: Sequence[int]) -> FeatureStore | None:
+        """Room for the features; None where the disk has none."""
+        width = getattr(self.model.config, f"{modality}_width")
+        if not fits(None, FeatureStore.room(lengths, width, self.tokens)):
+            return None
+        return FeatureStore(lengths, width, self.tokens, None)
+
+    def _own_first(self, batches: list[list[int]]) -> list[list[int]]:
+        """Each process begins elsewhere, and comes to find what the others have kept meanwhile."""
+        start = len(batches) * self.shard.rank // self.shard.world
+        return batches[start:] + batches[:start]
+
+
+def features_home() -> Path:
+    """Where features are kept when nobody names a folder."""
+    return home() / "features"
+
+
+def _even(features: Features, total: int) -> list[int]:
+    """Pictures of one size all have as many positions."""
+    count = 1 if features.tokens is None else len(features.tokens) // len(features.pooled)
+    return [count] * total
+
 
 def _positions(
-    dataset: PairDataset, stores: dict[str, tuple[FeatureStore, dict[Any, int]]]
+    dataset: PairDataset, stores: dict[str, tuple[FeatureStore, dict[Key, int]]]
 ) -> dict[str, tuple[FeatureStore, np.ndarray]]:
     """For every row of the dataset, where its features stand; -1 for an absent half."""
-    keys = {"text": dataset.texts, "image": dataset.images}
     return {
-        modality: (store, np.array([-1 if k is None else number[k] for k in keys[modality]]))
+        modality: (
+            store,
+            np.array([-1 if key is None else number[key] for key in KEYS[modality](dataset)]),
+        )
         for modality, (store, number) in stores.items()
     }

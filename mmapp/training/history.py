@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 # started    step, steps, epochs, pairs, parameters, learning, device, processes, precision
-# encoded    modality, done, total, per_second                 (tuning head: features being computed)
+# encoded    modality, done, total, found, per_second          (tuning head; found: by earlier runs)
 # step       step, steps, epoch, loss, learning_rate, pairs_per_second, seconds_left
 # evaluated  step, epoch, train_loss, loss, accuracy, macro_f1, ..., best
 # saved      step

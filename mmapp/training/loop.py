@@ -58,7 +58,7 @@ def train(
         settings: the same as given to `prepare`.
         should_stop: asked after every step; True ends the run at this step boundary.
         state: filled with everything needed to go on; one that was restored is gone on from.
-        folder: where frozen encoders' features are kept; the temporary folder when None.
+        folder: where frozen encoders' features are kept between runs; below `home()` when None.
 
     Yields:
         Events as listed in `history`; the last is "finished" and says why.
@@ -80,9 +80,12 @@ def train(
             device=accelerator.device,
             precision=precision,
             folder=folder,
+            shard=run.shard,
             should_stop=should_stop,
         )
-        yield from cache.fill([loaders.train, loaders.validation])
+        # Where pairs are dealt by seed, another seed's test pairs are among this one's others.
+        dealt = [] if loaders.test.dataset.own_split else [loaders.test]
+        yield from cache.fill([loaders.train, loaders.validation], beside=dealt)
     run.standardise()
     yield from run.epochs()
     run.state.load_best(model)

@@ -16,7 +16,7 @@ from mmapp.data.loading import PairDataset, PairLoader
 from mmapp.data.pairs import SPLITS, LabelSet, PairTable
 from mmapp.data.processor import FusionProcessor, build_processor
 from mmapp.data.splits import few_shots
-from mmapp.device import cores, seed_everything
+from mmapp.device import cores, inference_device, rows_at_once, seed_everything
 from mmapp.errors import EncoderError, SettingsError, TrainingError
 from mmapp.models.configuration import FusionConfig
 from mmapp.models.encoders import (
@@ -226,13 +226,14 @@ def _loaders(
     folder: Path | None,
 ) -> Loaders:
     workers = min(cores() - 2, 8) if torch.cuda.is_available() else 0
+    judged = rows_at_once(inference_device(), processor.image_size, settings.batch_size)
     made = {}
     for split in SPLITS:
         dataset = PairDataset(table.part(split), processor, labels, folder)
         learning = split == "train"
         made[split] = PairLoader(
             dataset,
-            settings.batch_size,
+            settings.batch_size if learning else judged,
             shuffle=learning,
             seed=settings.seed,
             modality_dropout=settings.modality_dropout if learning else 0.0,

@@ -24,7 +24,7 @@ TEMPORARY = (3600, 86400)
 
 # Folders below home() that no file address may lead to. (Where home() is the repository itself, the
 # examples of the shipped checkpoints are shown from one of them.)
-OURS = ("runs", "checkpoints", "uploads", "unpacked", "samples")
+OURS = ("runs", "checkpoints", "uploads", "unpacked", "samples", "features")
 
 HEAD = f'<header class="mm mm-head"><h1>{words.TITLE}</h1><p>{{}}</p></header>'
 

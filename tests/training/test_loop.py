@@ -42,8 +42,8 @@ def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> l
 
 
 def without_clock(events: list[Event]) -> list[tuple[str, dict[str, Any]]]:
-    """What the events say, but for how long things took."""
-    timed = ("pairs_per_second", "seconds_left", "per_second")
+    """What the events say, but for how long things took and what an earlier run had left to do."""
+    timed = ("pairs_per_second", "seconds_left", "per_second", "found")
     return [(e.kind, {k: v for k, v in e.values.items() if k not in timed}) for e in events]
 
 

@@ -102,7 +102,7 @@ def test_what_lies_below_the_home_has_no_address(
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert folders == {"uploads"}
     blocked = {Path(path).name for path in launched["blocked_paths"]}
-    assert blocked == {*folders, "runs", "checkpoints", "samples", "unpacked"}
+    assert blocked == {*folders, "checkpoints", "features", "runs", "samples", "unpacked"}
     assert {Path(path).parent for path in launched["blocked_paths"]} == {tmp_path}
     assert not launched.get("share")
     assert not launched.get("allowed_paths")
