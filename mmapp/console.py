@@ -135,8 +135,13 @@ def predict_one(checkpoint: str, text: str | None, image: Path | None, as_json: 
     """Answer for one pair and print it."""
     answer = _opened(checkpoint).predict(text, image)
     if as_json:
-        print(as_text({"label": answer.label, "probabilities": answer.probabilities}))
+        names = ("word", "tag", "confidence")
+        words = [dict(zip(names, word, strict=True)) for word in answer.words]
+        said = {"label": answer.label, "probabilities": answer.probabilities}
+        print(as_text(said | ({"words": words} if words else {})))
         return
+    for word, tag, confidence in answer.words:
+        print(f"{confidence:7.4f}  {tag:<12}  {word}")
     for label, probability in answer.probabilities.items():
         print(f"{probability:7.4f}  {label}")
 
@@ -217,7 +222,8 @@ def summary(report: dict[str, Any]) -> str:
     if not report.get("n"):
         return f"{report.get('split', '')}: no rows"
     lines = [f"{report['split']}: {report['n']} pairs"]
-    for name in ("accuracy", "macro_f1", "balanced_accuracy", "log_loss"):
+    wanted = ("accuracy", "entity_f1", "macro_f1", "balanced_accuracy", "log_loss")
+    for name in filter(report.__contains__, wanted):
         low, high = report["intervals"].get(name, (math.nan, math.nan))
         interval = "" if math.isnan(low) else f"  (95 %: {low:.3f} – {high:.3f})"
         lines.append(f"  {name:<18}{report[name]:.3f}{interval}")

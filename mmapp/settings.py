@@ -79,7 +79,8 @@ class DataSettings(Settings):
     task: str = setting(
         "auto",
         "classify: one of N labels. multilabel: any of N, cells hold a|b or a JSON list. match: do "
-        "text and image belong together? auto: as the labels say.",
+        "text and image belong together? tag: a label for each word, texts and labels are JSON lists. "
+        "auto: as the labels say.",
         table="mmapp.models.heads:TASKS",
     )
     incomplete: Literal["auto", "keep", "set-aside"] = setting(

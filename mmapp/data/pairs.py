@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mmapp.data.cells import count_names, split_labels
+from mmapp.data.cells import count_names, json_list, split_labels
 from mmapp.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -78,10 +78,12 @@ class LabelSet:
     Attributes:
         names: the labels.
         several: a row may have any number of them, and its cell holds a list.
+        of_words: every word of a text has one, and the cell holds a list of them.
     """
 
     names: tuple[str, ...]
     several: bool = False
+    of_words: bool = False
 
     @classmethod
     def of(cls, labels: Iterable[str]) -> LabelSet:
@@ -91,9 +93,14 @@ class LabelSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def target(self, cell: str) -> int | list[float]:
-        """What a model is to say of a row with this cell: a class number, or a one for every label
-        it has and a zero for every other. Raises DataError for a label that is not in the set."""
+    def target(self, cell: str) -> int | list[float] | list[int]:
+        """What a model is to say of a row with this cell: a class number, one for each word, or a one
+        for every label it has and a zero for every other.
+
+        Raises DataError for a label that is not in the set.
+        """
+        if self.of_words:
+            return [self.index(tag) for tag in json_list(cell) or ()]
         if not self.several:
             return self.index(cell)
         has = {self.index(name) for name in split_labels(cell)}
@@ -208,6 +215,11 @@ class PairTable:
             own_split=beside["own_split"],
             total_rows=beside["total_rows"],
         )
+
+
+def as_cell(words: Iterable[str]) -> str:
+    """Words, or their tags, as one cell."""
+    return json.dumps(list(words), ensure_ascii=False)
 
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:

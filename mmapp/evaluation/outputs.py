@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
 
-from mmapp.data.loading import PairLoader, Shard
+from mmapp.data.cells import OUTSIDE
+from mmapp.data.loading import Asked, PairLoader, Shard
+from mmapp.data.processor import UNREAD
 from mmapp.device import autocast
 
 FORWARD_INPUTS = (
@@ -19,7 +22,11 @@ FORWARD_INPUTS = (
     "pixel_values",
     "present",
     "encodings",
+    "word_starts",
 )
+
+# Of a word that the model did not see: far more probably outside than anything else.
+SURELY = 10.0
 
 
 @dataclass(frozen=True)
@@ -27,14 +34,16 @@ class Outputs:
     """What a model said about N rows.
 
     Attributes:
-        logits: [N,C] float32.
-        labels: [N] class numbers, or [N,C] zeros and ones where a row may have several; or None.
+        logits: [N,C] float32; of the task tag [W,C], the words of all rows one after the other.
+        labels: [N] class numbers, [N,C] zeros and ones where a row may have several, or [W]; or None.
         several: each label's probability stands on its own.
+        words: of the task tag, how many words each row has, [N].
     """
 
     logits: np.ndarray
     labels: np.ndarray | None
     several: bool = False
+    words: np.ndarray | None = None
 
     def truth(self) -> np.ndarray:
         """The labels, of rows that are known to have them."""
@@ -42,8 +51,14 @@ class Outputs:
             raise ValueError("these rows have no labels")
         return self.labels
 
+    def by_row(self, values: np.ndarray) -> list[np.ndarray]:
+        """Values of words [W,...] as one array for each row."""
+        if self.words is None:
+            raise ValueError("these answers are not of words")
+        return np.split(values, np.cumsum(self.words)[:-1])
+
     def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, [N,C]; of several labels, each one's sigmoid."""
+        """Softmax of the logits, [N,C] or [W,C]; of several labels, each one's sigmoid."""
         if self.several:
             return 0.5 * (1 + np.tanh(0.5 * self.logits))
         shifted = self.logits - self.logits.max(axis=1, keepdims=True)
@@ -92,31 +107,65 @@ def collect(
     """
     learning = model.training
     model.eval()
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
+    found: list[dict[str, np.ndarray]] = []
     done = 0
     for batch in loader.batches(shard=shard):
-        index, labels = batch["index"].numpy(), batch.get("labels")
         with autocast(device, precision):
-            logits = model(**forward_inputs(to_device(batch, device))).logits
-        found.append((index, logits.float().cpu().numpy(), None if labels is None else labels.numpy()))
+            said = model(**forward_inputs(to_device(batch, device)))
+        part = {"index": batch["index"], "logits": said.logits}
+        if "labels" in batch:
+            part["labels"] = batch["labels"].long()
+        found.append({name: _array(value) for name, value in part.items() if value is not None})
         done += batch["size"]
         if progress:
             progress(done)
     model.train(learning)
     if shard and shard.world > 1:
         found = gather_object(found)
+    if getattr(model, "of_words", False):
+        return words_in_order(found, loader.dataset.asked, model.config.label_names)  # type: ignore
     return _in_order(found, len(loader.dataset), getattr(model, "several", False))
 
 
-def _in_order(
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]], count: int, several: bool
-) -> Outputs:
+def _array(values: torch.Tensor) -> np.ndarray:
+    return (values.float() if values.is_floating_point() else values).cpu().numpy()
+
+
+def _in_order(found: list[dict[str, np.ndarray]], count: int, several: bool) -> Outputs:
     if not found:
         return Outputs(np.zeros((0, 0), np.float32), None, several)
-    logits = np.zeros((count, found[0][1].shape[1]), np.float32)
-    labels = np.zeros((count, *logits.shape[1:]) if several else count, np.int64)
-    for index, some_logits, some_labels in found:
-        logits[index] = some_logits
-        if some_labels is not None:
-            labels[index] = some_labels
-    return Outputs(logits, None if found[0][2] is None else labels, several)
+    whole = {name: np.zeros((count, *v.shape[1:]), v.dtype) for name, v in found[0].items()}
+    for part in found:
+        for name, values in part.items():
+            whole[name][part["index"]] = values
+    return Outputs(whole["logits"], whole.get("labels"), several)
+
+
+def words_in_order(
+    found: list[dict[str, np.ndarray]], asked: Asked, names: Sequence[str]
+) -> Outputs:
+    """The words of all rows, in table order.
+
+    Args:
+        found: batches: `index` [B] of the rows, and their `logits` [B,W,C], padded to the longest row.
+        asked: the words of each row, and their labels where they are known.
+        names: C labels.
+    """
+    starts = asked.starts or []
+    rows = [np.zeros((0, len(names)), np.float32)] * len(starts)
+    for part in found:
+        for row, logits in zip(part["index"], part["logits"], strict=True):
+            rows[row] = _said(logits, starts[row], names)
+    labels = None if asked.labels is None else np.array(list(chain.from_iterable(asked.labels)), int)
+    logits = np.concatenate(rows) if rows else np.zeros((0, len(names)), np.float32)
+    return Outputs(logits, labels, words=np.array(list(map(len, starts)), int))
+
+
+def _said(logits: np.ndarray, starts: Sequence[int], names: Sequence[str]) -> np.ndarray:
+    """Logits of one row's words, out of a padded [W,C]; a word that was not read counts as outside."""
+    said = logits[: len(starts)].copy()
+    unread = np.zeros(len(names), said.dtype)
+    if OUTSIDE in names:
+        unread[list(names).index(OUTSIDE)] = SURELY
+    said[np.array(starts, dtype=int) == UNREAD] = unread
+    return said

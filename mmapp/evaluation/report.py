@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mmapp.evaluation import metrics
 from mmapp.evaluation.outputs import Outputs
+from mmapp.evaluation.tagging import make_tag_report
+from mmapp.evaluation.tagging import score as score_tags
 
 WITH_INTERVAL = ("accuracy", "macro_f1")
+
+
+def score(outputs: Outputs, names: Sequence[str]) -> dict[str, float]:
+    """Every score that fits what was asked: of rows, or of the words of rows."""
+    if outputs.words is not None:
+        return score_tags(outputs, names)
+    return metrics.score(outputs.truth(), outputs.probabilities())
 
 
 def make_report(outputs: Outputs, names: list[str], split: str) -> dict[str, Any]:
@@ -21,10 +31,13 @@ def make_report(outputs: Outputs, names: list[str], split: str) -> dict[str, Any
         split: which rows these are, as text.
 
     Returns:
-        Plain values; `confusion` only where a row has exactly one label.
+        Plain values; `confusion` only where a row has exactly one label. Of words, entities are what
+        is scored, and `n` counts rows.
     """
     if outputs.labels is None or not len(outputs.labels):
         return {"n": 0, "split": split}
+    if outputs.words is not None:
+        return make_tag_report(outputs, names, split)
     labels, probabilities = outputs.labels, outputs.probabilities()
     fitting = metrics.metrics_for(labels)
     report = {

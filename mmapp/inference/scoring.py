@@ -105,7 +105,8 @@ def _rows(predictor: Predictor, table: PairTable, split: str) -> tuple[PairTable
 def _known_labels(table: PairTable, labels: LabelSet) -> tuple[PairTable, list[str]]:
     """Rows whose label the model can give; the others cannot be scored, and are counted aloud."""
     cells = table.frame["label"]
-    held = cells.map(split_labels) if labels.several else cells.map(lambda cell: (cell,))
+    lists = labels.several or labels.of_words
+    held = cells.map(split_labels) if lists else cells.map(lambda cell: (cell,))
     known = held.map(lambda names: set(names) <= set(labels.names))
     if known.all():
         return table, []

@@ -40,7 +40,7 @@ class FusionOutput(ModelOutput):
 
     Attributes:
         loss: mean over the rows, when labels were given.
-        logits: [B,C].
+        logits: [B,C]; of the task tag [B,W,C].
     """
 
     loss: torch.Tensor | None = None
@@ -184,6 +184,11 @@ class FusionModel(PreTrainedModel):
         """May a row have any number of the labels?"""
         return self.head.several
 
+    @property
+    def of_words(self) -> bool:
+        """Is there an answer for each word?"""
+        return self.head.of_words
+
     def train(self, mode: bool = True) -> FusionModel:
         """As usual, but an encoder that does not learn stays in evaluation mode."""
         super().train(mode)
@@ -200,6 +205,7 @@ class FusionModel(PreTrainedModel):
         present: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         encodings: dict[str, Encoding] | None = None,
+        word_starts: torch.Tensor | None = None,
     ) -> FusionOutput:
         """Logits of B pairs.
 
@@ -210,6 +216,7 @@ class FusionModel(PreTrainedModel):
             present: [B,2] bool, (text, image); None when every half is there.
             labels: [B]; with them the loss is given too.
             encodings: what `encode` gave for these pairs, instead of the first three above.
+            word_starts: [B,W], of the task tag: the first word piece of each word.
 
         Raises:
             SettingsError: encodings were given, but the text encoder reads the image too.
@@ -222,7 +229,7 @@ class FusionModel(PreTrainedModel):
                 "reads the image, too."
             )
         fused = self.fusion(*self._shared(encodings, present))
-        logits = self.head(fused)
+        logits = self.head(fused, word_starts)
         loss = None if labels is None else self.head.losses(logits, labels).mean()
         return FusionOutput(loss=loss, logits=logits)
 

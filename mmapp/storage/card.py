@@ -13,7 +13,12 @@ from mmapp.models.configuration import FusionConfig
 if TYPE_CHECKING:
     from mmapp.storage.checkpoint import Facts
 
-HEADLINES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "log_loss": "Log loss"}
+HEADLINES = {
+    "accuracy": "Accuracy",
+    "entity_f1": "Entity F1",
+    "macro_f1": "Macro F1",
+    "log_loss": "Log loss",
+}
 MAX_CLASSES = 50  # rows of the per-class table; a card is read by people
 
 CARD = """---
@@ -70,6 +75,7 @@ TASK_LINES = {
     "classify": "Every pair gets exactly one label.",
     "multilabel": "A pair may have any number of the labels; accuracy counts rows told right whole.",
     "match": "The question is whether text and image belong together.",
+    "tag": "Every word of the text gets a label. Precision, recall and F1 count whole entities.",
 }
 
 

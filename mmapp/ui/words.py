@@ -33,6 +33,7 @@ SAMPLE = "Sample"
 SAMPLES = {
     "digits": "Digits: does the text describe the handwritten digit?",
     "parcels": "Parcels: which shelf, by handwritten zone and contents?",
+    "spot": "Spot: which words of the line name the digit in the picture?",
 }
 UPLOAD = "Your pairs"
 UPLOAD_INFO = (
@@ -143,6 +144,7 @@ NO_REPORT = "No finished run yet. The bundled model's report is shown as soon as
 BUNDLED = "bundled: {name}"
 HEADLINES = {
     "accuracy": "Accuracy",
+    "entity_f1": "Entity F1",
     "macro_f1": "Macro F1",
     "balanced_accuracy": "Balanced accuracy",
     "log_loss": "Log loss",
