@@ -93,6 +93,7 @@ class PairDataset(Dataset):
         self.images = table.frame["image"].tolist()
         self.image_hashes = table.frame["image_hash"].tolist()
         self.own_split = table.own_split
+        self.halves = table.halves()
         self.ids = _ids(self.texts, processor)
         self.store = ImageStore([path for path in self.images if path], processor, folder)
         self.labels: list[Any] | None = None

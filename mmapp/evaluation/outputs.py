@@ -30,17 +30,25 @@ class Outputs:
         logits: [N,C] float32.
         labels: [N] class numbers, or [N,C] zeros and ones where a row may have several; or None.
         several: each label's probability stands on its own.
+        joint: [N,2,D] text and image in the joint space of an aligned model; absent halves are zeros.
     """
 
     logits: np.ndarray
     labels: np.ndarray | None
     several: bool = False
+    joint: np.ndarray | None = None
 
     def truth(self) -> np.ndarray:
         """The labels, of rows that are known to have them."""
         if self.labels is None:
             raise ValueError("these rows have no labels")
         return self.labels
+
+    def placed(self) -> np.ndarray:
+        """The joint vectors, of a model that is known to be aligned."""
+        if self.joint is None:
+            raise ValueError("this model has no joint space")
+        return self.joint
 
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits, [N,C]; of several labels, each one's sigmoid."""
@@ -81,7 +89,7 @@ def collect(
     shard: Shard | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Outputs:
-    """Logits of every row of the loader's dataset.
+    """Logits of every row of the loader's dataset, and where an aligned model puts its halves.
 
     Args:
         model: a FusionModel, on `device`; it is put into evaluation mode and back.
@@ -92,13 +100,15 @@ def collect(
     """
     learning = model.training
     model.eval()
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
+    found: list[dict[str, np.ndarray]] = []
     done = 0
     for batch in loader.batches(shard=shard):
-        index, labels = batch["index"].numpy(), batch.get("labels")
         with autocast(device, precision):
-            logits = model(**forward_inputs(to_device(batch, device))).logits
-        found.append((index, logits.float().cpu().numpy(), None if labels is None else labels.numpy()))
+            said = model(**forward_inputs(to_device(batch, device)))
+        part = {"index": batch["index"], "logits": said.logits, "joint": said.joint}
+        if "labels" in batch:
+            part["labels"] = batch["labels"].long()
+        found.append({name: _array(value) for name, value in part.items() if value is not None})
         done += batch["size"]
         if progress:
             progress(done)
@@ -108,15 +118,15 @@ def collect(
     return _in_order(found, len(loader.dataset), getattr(model, "several", False))
 
 
-def _in_order(
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]], count: int, several: bool
-) -> Outputs:
+def _array(values: torch.Tensor) -> np.ndarray:
+    return (values.float() if values.is_floating_point() else values).cpu().numpy()
+
+
+def _in_order(found: list[dict[str, np.ndarray]], count: int, several: bool) -> Outputs:
     if not found:
         return Outputs(np.zeros((0, 0), np.float32), None, several)
-    logits = np.zeros((count, found[0][1].shape[1]), np.float32)
-    labels = np.zeros((count, *logits.shape[1:]) if several else count, np.int64)
-    for index, some_logits, some_labels in found:
-        logits[index] = some_logits
-        if some_labels is not None:
-            labels[index] = some_labels
-    return Outputs(logits, None if found[0][2] is None else labels, several)
+    whole = {name: np.zeros((count, *v.shape[1:]), v.dtype) for name, v in found[0].items()}
+    for part in found:
+        for name, values in part.items():
+            whole[name][part["index"]] = values
+    return Outputs(whole["logits"], whole.get("labels"), several, whole.get("joint"))

@@ -22,6 +22,7 @@ from mmapp.device import autocast, choose_precision, inference_device, rows_at_o
 from mmapp.errors import ColumnError, DataError
 from mmapp.evaluation.metrics import answers
 from mmapp.evaluation.outputs import Outputs, collect, forward_inputs, to_device
+from mmapp.inference.zero_shot import compare, in_words, names_given, require_aligned
 from mmapp.models.ensemble import combine
 from mmapp.settings import DataSettings
 from mmapp.storage.checkpoint import load_checkpoint
@@ -86,8 +87,9 @@ class Member:
         if bool(batch["present"].all()):
             del batch["present"]
         with autocast(self.device, self.precision):
-            logits = self.model(**forward_inputs(to_device(batch, self.device))).logits
-        return Outputs(logits.float().cpu().numpy(), None, self.model.several)
+            said = self.model(**forward_inputs(to_device(batch, self.device)))
+        joint = None if said.joint is None else said.joint.cpu().numpy()
+        return Outputs(said.logits.float().cpu().numpy(), None, self.model.several, joint)
 
     def of_table(
         self, table: PairTable, labels: LabelSet | None, progress: Callable[[int], None] | None
@@ -152,11 +154,7 @@ class Predictor:
         self, texts: Sequence[str | None], images: Sequence[Picture | None]
     ) -> list[Prediction]:
         """Answers for B pairs in one pass through each model, in order. Raises DataError."""
-        texts = [text.strip() or None if text else None for text in texts]
-        pictures = [self._picture(image) for image in images]
-        for text, picture in zip(texts, pictures, strict=True):
-            if text is None and picture is None:
-                raise DataError("Neither a text nor an image was given. Give at least one of them.")
+        texts, pictures = self._opened(texts, images)
         outputs = self._together([member.of_pairs(texts, pictures) for member in self.members])
         labels = self.labels
         return [Prediction.of(row, labels) for row in outputs.probabilities()]
@@ -172,6 +170,48 @@ class Predictor:
         """
         rows, labels = self.outputs(table, labels=None, progress=progress), self.labels
         return [Prediction.of(row, labels) for row in rows.probabilities()]
+
+    def zero_shot(
+        self,
+        labels: Sequence[str],
+        text: str | None = None,
+        image: Picture | None = None,
+        template: str = "{}",
+    ) -> Prediction:
+        """Answer for one pair by the names of labels alone, learnt or not; either half may be left out.
+
+        Args:
+            labels: two or more names, read as texts.
+            text: the pair's text.
+            image: the pair's image.
+            template: what is read of each label; `{}` stands for its name.
+
+        Raises:
+            CheckpointError: an ensemble, or a model trained without `alignment`.
+            SettingsError: fewer than two labels, or a template without a place for them.
+            DataError: both halves are absent, or the image cannot be opened.
+        """
+        names = names_given(labels)
+        fit = self._fit(names, template)
+        pair = self.members[0].of_pairs(*self._opened([text], [image]))
+        return Prediction.of(fit(pair).probabilities()[0], names)
+
+    def zero_shot_outputs(
+        self,
+        table: PairTable,
+        labels: LabelSet,
+        template: str = "{}",
+        progress: Callable[[int], None] | None = None,
+    ) -> Outputs:
+        """As `outputs`, but by the names of `labels` alone. Raises what `zero_shot` raises."""
+        fit = self._fit(labels, template)
+        return fit(self.outputs(table, labels, progress))
+
+    def _fit(self, names: LabelSet, template: str) -> Callable[[Outputs], Outputs]:
+        """What pairs are asked with: how well each name fits them. Raises what `zero_shot` raises."""
+        scale = float(require_aligned([member.model for member in self.members]).scale)
+        read = self.members[0].of_pairs(in_words(names, template), [None] * len(names)).placed()[:, 0]
+        return lambda pairs: Outputs(compare(pairs.placed(), read, scale), pairs.labels)
 
     def load_pairs(
         self, data: str | Path, overrides: dict[str, Any] | None = None, need_labels: bool = True
@@ -216,6 +256,17 @@ class Predictor:
         if first.several:
             logits = logits - np.log((1 - given).clip(1e-12, 1.0))
         return Outputs(logits, first.labels, first.several)
+
+    def _opened(
+        self, texts: Sequence[str | None], images: Sequence[Picture | None]
+    ) -> tuple[list[str | None], list[Image.Image | None]]:
+        """Pairs as the processor takes them; blank texts are absent ones. Raises DataError."""
+        stripped = [text.strip() or None if text else None for text in texts]
+        pictures = [self._picture(image) for image in images]
+        for text, picture in zip(stripped, pictures, strict=True):
+            if text is None and picture is None:
+                raise DataError("Neither a text nor an image was given. Give at least one of them.")
+        return stripped, pictures
 
     def _picture(self, image: Picture | None) -> Image.Image | None:
         if image is None or isinstance(image, Image.Image):

@@ -26,6 +26,7 @@ from mmapp.models.encoders import Encoding
 from mmapp.models.model import MODALITIES, FusionModel
 from mmapp.models.tuning import apply_tuning, encoders
 from mmapp.settings import TrainSettings
+from mmapp.training.contrastive import make_contrastive_term
 from mmapp.training.feature_cache import FeatureCache
 from mmapp.training.history import Event, History
 from mmapp.training.objectives import make_objective
@@ -125,6 +126,9 @@ class _Run:
                 np.asarray(loaders.train.dataset.labels),
                 len(model.config.label_names),
                 accelerator.device,
+            ),
+            contrast=make_contrastive_term(
+                settings, loaders.train.dataset, model.config.task, accelerator.device
             ),
             accelerator=accelerator,
             shard=self.shard,
