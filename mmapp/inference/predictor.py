@@ -209,7 +209,7 @@ class Predictor:
 
     def _fit(self, names: LabelSet, template: str) -> Callable[[Outputs], Outputs]:
         """What pairs are asked with: how well each name fits them. Raises what `zero_shot` raises."""
-        scale = float(require_aligned([member.model for member in self.members]).scale)
+        scale = float(require_aligned([m.model for m in self.members]).scale.detach())
         read = self.members[0].of_pairs(in_words(names, template), [None] * len(names)).placed()[:, 0]
         return lambda pairs: Outputs(compare(pairs.placed(), read, scale), pairs.labels)
 

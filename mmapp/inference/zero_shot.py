@@ -34,9 +34,9 @@ def names_in(table: PairTable) -> LabelSet:
     labels = table.labels()
     if infer_task(labels) != "classify":
         raise DataError(
-            f"{table.source} does not give each pair one label that names what is there, such as cat "
-            f"or dog; found {', '.join(LabelSet.of(labels).names[:5])}. By names alone only such labels "
-            "can be answered with."
+            f"{table.source} does not give each pair one label that names what is there, such as "
+            f"cat or dog; found {', '.join(LabelSet.of(labels).names[:5])}. By names alone only such "
+            "labels can be answered with."
         )
     return names_given(LabelSet.of(labels).names)
 
