@@ -36,7 +36,8 @@ def retrieval(joint: np.ndarray, halves: np.ndarray, belong: np.ndarray) -> dict
     """Recall at 1 and at 5, in both directions.
 
     Each distinct text (or image) asks once, all distinct images (or texts) are candidates, and any that
-    stands in a pair with it counts as found. A candidate as alike as a true one comes before it.
+    stands in a pair with it counts as found; what else may be true of it does not. A candidate as alike
+    as a true one comes before it.
 
     Args:
         joint: [N,2,D] text and image; absent halves are zeros.
