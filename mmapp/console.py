@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,22 +119,33 @@ def _wait_for(output: Path) -> Run:
 
 
 def evaluate_data(
-    checkpoint: str, data: str, split: str, as_json: bool, given: dict[str, Any]
+    checkpoint: str, data: str, how: dict[str, Any], as_json: bool, given: dict[str, Any]
 ) -> None:
-    """Score and print."""
+    """Score and print; `how` are arguments of `evaluate`."""
     from mmapp.inference.scoring import evaluate
 
     report = evaluate(
-        _opened(checkpoint), data, split, overrides=given, progress=counter("scored")
+        _opened(checkpoint), data, **how, overrides=given, progress=counter("scored")
     )
     for note in report["notes"]:
         say(note)
     print(as_text(report) if as_json else summary(report))
 
 
-def predict_one(checkpoint: str, text: str | None, image: Path | None, as_json: bool) -> None:
-    """Answer for one pair and print it."""
-    answer = _opened(checkpoint).predict(text, image)
+def predict_one(
+    checkpoint: str,
+    text: str | None,
+    image: Path | None,
+    as_json: bool,
+    labels: str | None = None,
+    template: str = "{}",
+) -> None:
+    """Answer for one pair and print it; with `labels`, by those names alone."""
+    predictor = _opened(checkpoint)
+    if labels is None:
+        answer = predictor.predict(text, image)
+    else:
+        answer = predictor.zero_shot(labels.split(","), text, image, template)
     if as_json:
         names = ("word", "tag", "confidence")
         words = [dict(zip(names, word, strict=True)) for word in answer.words]
@@ -233,6 +245,7 @@ def summary(report: dict[str, Any]) -> str:
             f"  before: accuracy {report['before']['accuracy']:.3f}; change {change:+.3f} "
             f"({low:+.3f} – {high:+.3f})"
         )
+    lines += _found(report.get("retrieval", {}))
     majority = report["majority"]
     lines.append(f"  always {majority['label']!r}: accuracy {majority['accuracy']:.3f}")
     width = max(len(row["label"]) for row in report["per_class"])
@@ -243,6 +256,18 @@ def summary(report: dict[str, Any]) -> str:
             f"{row['f1']:5.3f}  {row['support']:5}"
         )
     return "\n".join(lines)
+
+
+def _found(retrieval: dict[str, Any]) -> Iterator[str]:
+    """How often an aligned model finds the other half of a pair, a line a direction."""
+    for direction in ("text_to_image", "image_to_text"):
+        if direction in retrieval:
+            found = retrieval[direction]
+            low, high = found["interval"]
+            yield (
+                f"  {direction.replace('_', ' '):<18}{found['recall@1']:.3f}  (95 %: {low:.3f} – "
+                f"{high:.3f})  found first of {found['candidates']}; by chance {found['chance@1']:.3f}"
+            )
 
 
 def in_words(described: dict[str, Any]) -> str:

@@ -146,6 +146,10 @@ class ModelSettings(Settings):
     )
 
 
+# Fusions that have no vector of the one half that knows nothing of the other.
+NOT_APART = ("early", "text-only", "image-only")
+
+
 class TrainSettings(DataSettings, ModelSettings):
     """Everything needed to do a run again, but for the data itself."""
 
@@ -225,6 +229,14 @@ class TrainSettings(DataSettings, ModelSettings):
         2.0, "With loss focal: how strongly easy pairs are played down. 0: not at all.",
         low=0.0, high=10.0,
     )  # fmt: skip
+    alignment: float = setting(
+        0.0,
+        "Weight of a contrastive term that brings the two halves of a pair together and others apart; "
+        "a model trained with it can answer by label names alone. Pairs are compared within a part of "
+        "a batch and a device's share of it; the training loss counts the term. 0: off.",
+        low=0.0,
+        high=10.0,
+    )
     weight_decay: float = setting(0.01, "Pull of every weight towards zero.", low=0.0, high=1.0)
     schedule: Literal["cosine", "linear", "constant"] = setting(
         "cosine", "How the step size falls after the warm-up."
@@ -269,6 +281,11 @@ class TrainSettings(DataSettings, ModelSettings):
             raise ValueError(
                 "Fusion early and tuning head exclude each other: the text encoder is to read the "
                 "image, so its features cannot be computed beforehand. Choose another of one of them"
+            )
+        if self.alignment and self.fusion in NOT_APART:
+            raise ValueError(
+                f"Fusion {self.fusion} and alignment {self.alignment:g} exclude each other: alignment "
+                "compares a text and an image encoded apart. Choose another fusion, or alignment 0"
             )
         return self
 

@@ -46,6 +46,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "label_smoothing": ("0.1", 0.1),
     "class_weights": ("balanced", "balanced"),
     "focal_gamma": ("1.5", 1.5),
+    "alignment": ("0.5", 0.5),
     "weight_decay": ("0.5", 0.5),
     "schedule": ("linear", "linear"),
     "warmup": ("0.3", 0.3),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from mmapp.data.cells import MATCH, MISMATCH, several, split_labels
 from mmapp.data.pairs import LabelSet, PairTable
@@ -65,3 +67,15 @@ def label_set(labels: Iterable[str], task: str) -> LabelSet:
         several = task == "multilabel"
         return LabelSet(LabelSet.of(names).names, several=several, of_words=not several)
     return LabelSet.of(labels)
+
+
+def belonging(labels: Sequence | np.ndarray, task: str) -> np.ndarray:
+    """Of which rows text and image belong together, [N] bool: all, but of the task match the matches.
+
+    Args:
+        labels: N of them, numbered by `label_set`.
+        task: a task's name.
+    """
+    if task != "match":
+        return np.ones(len(labels), bool)
+    return np.asarray(labels) == label_set((), task).index(MATCH)

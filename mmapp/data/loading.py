@@ -137,6 +137,7 @@ class PairDataset(Dataset):
         self.images = table.frame["image"].tolist()
         self.image_hashes = table.frame["image_hash"].tolist()
         self.own_split = table.own_split
+        self.halves = table.halves()
         self.ids = _ids(self.texts, processor)
         self.store = ImageStore([path for path in self.images if path], processor, folder)
         self.asked = Asked(None if labels is None else _targets(table, labels), starts)

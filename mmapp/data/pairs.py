@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from mmapp.data.cells import count_names, json_list, split_labels
@@ -156,6 +157,12 @@ class PairTable:
     def labels(self) -> list[str]:
         """The labels of the rows that have one, in row order."""
         return [label for label in self.frame["label"] if label is not None]
+
+    def halves(self) -> np.ndarray:
+        """Which rows have the same text or picture: [N,2] numbers of distinct ones, -1 for an absent
+        one."""
+        numbers = [pd.factorize(self.frame[half])[0] for half in ("text", "image_hash")]
+        return np.stack(numbers, axis=1)
 
     def set_aside(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.severity == "set aside"]

@@ -136,12 +136,14 @@ def spot_rows(digits: np.ndarray) -> Iterator[Row]:
     rng = np.random.default_rng(20240603)
     for split, positions in _split_positions(len(digits), rng):
         by_digit = {digit: [p for p in positions if digits[p] == digit] for digit in range(10)}
-        for _ in range(len(positions)):
-            named = [int(digit) for digit in rng.choice(10, size=3, replace=False)]
+        for position in positions:
+            own = int(digits[position])
+            others = rng.choice([digit for digit in range(10) if digit != own], size=2, replace=False)
+            named = [int(digit) for digit in rng.permutation([own, *others])]
             told = [str(rng.choice(SPOT_FRAMES)).format(NUMBERS[digit]).split() for digit in named]
-            for shown in range(3):
+            for shown, digit in enumerate(named):
                 words, tags = _spot_line(told, shown)
-                image = int(rng.choice(by_digit[named[shown]]))
+                image = position if digit == own else int(rng.choice(by_digit[digit]))
                 yield image, json.dumps(words), json.dumps(tags), split
 
 

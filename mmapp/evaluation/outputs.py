@@ -38,11 +38,13 @@ class Outputs:
         labels: [N] class numbers, [N,C] zeros and ones where a row may have several, or [W]; or None.
         several: each label's probability stands on its own.
         words: of the task tag, how many words each row has, [N].
+        joint: [N,2,D] text and image in the joint space of an aligned model; absent halves are zeros.
     """
 
     logits: np.ndarray
     labels: np.ndarray | None
     several: bool = False
+    joint: np.ndarray | None = None
     words: np.ndarray | None = None
 
     def truth(self) -> np.ndarray:
@@ -56,6 +58,12 @@ class Outputs:
         if self.words is None:
             raise ValueError("these answers are not of words")
         return np.split(values, np.cumsum(self.words)[:-1])
+
+    def placed(self) -> np.ndarray:
+        """The joint vectors, of a model that is known to be aligned."""
+        if self.joint is None:
+            raise ValueError("this model has no joint space")
+        return self.joint
 
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits, [N,C] or [W,C]; of several labels, each one's sigmoid."""
@@ -96,7 +104,7 @@ def collect(
     shard: Shard | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Outputs:
-    """Logits of every row of the loader's dataset.
+    """Logits of every row of the loader's dataset, and where an aligned model puts its halves.
 
     Args:
         model: a FusionModel, on `device`; it is put into evaluation mode and back.
@@ -112,7 +120,7 @@ def collect(
     for batch in loader.batches(shard=shard):
         with autocast(device, precision):
             said = model(**forward_inputs(to_device(batch, device)))
-        part = {"index": batch["index"], "logits": said.logits}
+        part = {"index": batch["index"], "logits": said.logits, "joint": said.joint}
         if "labels" in batch:
             part["labels"] = batch["labels"].long()
         found.append({name: _array(value) for name, value in part.items() if value is not None})
@@ -138,7 +146,7 @@ def _in_order(found: list[dict[str, np.ndarray]], count: int, several: bool) -> 
     for part in found:
         for name, values in part.items():
             whole[name][part["index"]] = values
-    return Outputs(whole["logits"], whole.get("labels"), several)
+    return Outputs(whole["logits"], whole.get("labels"), several, whole.get("joint"))
 
 
 def words_in_order(

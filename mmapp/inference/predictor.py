@@ -24,6 +24,7 @@ from mmapp.device import autocast, choose_precision, inference_device, rows_at_o
 from mmapp.errors import ColumnError, DataError
 from mmapp.evaluation.metrics import answers
 from mmapp.evaluation.outputs import Outputs, collect, forward_inputs, to_device, words_in_order
+from mmapp.inference.zero_shot import compare, in_words, names_given, require_aligned
 from mmapp.models.ensemble import combine
 from mmapp.settings import DataSettings
 from mmapp.storage.checkpoint import load_checkpoint
@@ -106,12 +107,13 @@ class Member:
         if bool(batch["present"].all()):
             del batch["present"]
         with autocast(self.device, self.precision):
-            logits = self.model(**forward_inputs(to_device(batch, self.device))).logits
-        said = logits.float().cpu().numpy()
+            said = self.model(**forward_inputs(to_device(batch, self.device)))
+        logits = said.logits.float().cpu().numpy()
         if self.model.of_words:
-            found = [{"index": np.arange(len(texts)), "logits": said}]
+            found = [{"index": np.arange(len(texts)), "logits": logits}]
             return words_in_order(found, asked, self.labels.names)
-        return Outputs(said, None, self.model.several)
+        joint = None if said.joint is None else said.joint.cpu().numpy()
+        return Outputs(logits, None, self.model.several, joint)
 
     def of_table(
         self, table: PairTable, labels: LabelSet | None, progress: Callable[[int], None] | None
@@ -177,13 +179,9 @@ class Predictor:
         self, texts: Sequence[str | None], images: Sequence[Picture | None]
     ) -> list[Prediction]:
         """Answers for B pairs in one pass through each model, in order. Raises DataError."""
-        texts = [text.strip() or None if text else None for text in texts]
-        pictures = [self._picture(image) for image in images]
-        for text, picture in zip(texts, pictures, strict=True):
-            if text is None and picture is None:
-                raise DataError("Neither a text nor an image was given. Give at least one of them.")
-            if self.labels.of_words and not words_of(text or ""):
-                raise DataError("This model tags the words of a text, and there is none. Give a text.")
+        texts, pictures = self._opened(texts, images)
+        if self.labels.of_words and not all(words_of(text or "") for text in texts):
+            raise DataError("This model tags the words of a text, and there is none. Give a text.")
         outputs = self._together([member.of_pairs(texts, pictures) for member in self.members])
         return self._answers(texts, outputs)
 
@@ -204,6 +202,48 @@ class Predictor:
             return [Prediction.of(row, labels) for row in said]
         rows = zip(texts, outputs.by_row(said), strict=True)
         return [Prediction.of_tags(text or "", row, labels) for text, row in rows]
+
+    def zero_shot(
+        self,
+        labels: Sequence[str],
+        text: str | None = None,
+        image: Picture | None = None,
+        template: str = "{}",
+    ) -> Prediction:
+        """Answer for one pair by the names of labels alone, learnt or not; either half may be left out.
+
+        Args:
+            labels: two or more names, read as texts.
+            text: the pair's text.
+            image: the pair's image.
+            template: what is read of each label; `{}` stands for its name.
+
+        Raises:
+            CheckpointError: an ensemble, or a model trained without `alignment`.
+            SettingsError: fewer than two labels, or a template without a place for them.
+            DataError: both halves are absent, or the image cannot be opened.
+        """
+        names = names_given(labels)
+        fit = self._fit(names, template)
+        pair = self.members[0].of_pairs(*self._opened([text], [image]))
+        return Prediction.of(fit(pair).probabilities()[0], names)
+
+    def zero_shot_outputs(
+        self,
+        table: PairTable,
+        labels: LabelSet,
+        template: str = "{}",
+        progress: Callable[[int], None] | None = None,
+    ) -> Outputs:
+        """As `outputs`, but by the names of `labels` alone. Raises what `zero_shot` raises."""
+        fit = self._fit(labels, template)
+        return fit(self.outputs(table, labels, progress))
+
+    def _fit(self, names: LabelSet, template: str) -> Callable[[Outputs], Outputs]:
+        """What pairs are asked with: how well each name fits them. Raises what `zero_shot` raises."""
+        scale = float(require_aligned([m.model for m in self.members]).scale.detach())
+        read = self.members[0].of_pairs(in_words(names, template), [None] * len(names)).placed()[:, 0]
+        return lambda pairs: Outputs(compare(pairs.placed(), read, scale), pairs.labels)
 
     def load_pairs(
         self, data: str | Path, overrides: dict[str, Any] | None = None, need_labels: bool = True
@@ -252,6 +292,17 @@ class Predictor:
         if first.several:
             logits = logits - np.log((1 - given).clip(1e-12, 1.0))
         return replace(first, logits=logits)
+
+    def _opened(
+        self, texts: Sequence[str | None], images: Sequence[Picture | None]
+    ) -> tuple[list[str | None], list[Image.Image | None]]:
+        """Pairs as the processor takes them; blank texts are absent ones. Raises DataError."""
+        stripped = [text.strip() or None if text else None for text in texts]
+        pictures = [self._picture(image) for image in images]
+        for text, picture in zip(stripped, pictures, strict=True):
+            if text is None and picture is None:
+                raise DataError("Neither a text nor an image was given. Give at least one of them.")
+        return stripped, pictures
 
     def _picture(self, image: Picture | None) -> Image.Image | None:
         if image is None or isinstance(image, Image.Image):

@@ -22,6 +22,7 @@ class FusionConfig(PreTrainedConfig):
         task: a key of TASKS.
         width: D, size of the shared space.
         dropout: share of fused numbers hidden while training.
+        alignment: weight of the contrastive term it is trained with; above 0 it has a joint space.
         fixed_batch_norm: keep the image encoder's batch-norm statistics as pretrained.
         data_settings: how the training data was read and dealt, so that it can be dealt again.
         data_fingerprint: hash of the training table's content, to recognise it.
@@ -44,6 +45,7 @@ class FusionConfig(PreTrainedConfig):
     task: str = "classify"
     width: int = 128
     dropout: float = 0.1
+    alignment: float = 0.0
     fixed_batch_norm: bool = False
     data_settings: dict | None = None
     data_fingerprint: str = ""

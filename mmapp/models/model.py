@@ -22,6 +22,7 @@ from transformers.utils import ModelOutput
 
 from mmapp.errors import CheckpointError, SettingsError
 from mmapp.models.absence import encode_present, learnt, replace
+from mmapp.models.alignment import Alignment
 from mmapp.models.configuration import FusionConfig
 from mmapp.models.encoders import Encoding, ImageEncoder, TextEncoder
 from mmapp.models.fusion import FUSIONS, Early, Fusion
@@ -41,10 +42,14 @@ class FusionOutput(ModelOutput):
     Attributes:
         loss: mean over the rows, when labels were given.
         logits: [B,C]; of the task tag [B,W,C].
+        joint: [B,2,D] text and image in the joint space, of an aligned model; absent halves are zeros.
+        scale: [1] what cosines between them are multiplied by.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
+    joint: torch.Tensor | None = None
+    scale: torch.Tensor | None = None
 
 
 class Standardise(nn.Module):
@@ -144,6 +149,7 @@ class FusionModel(PreTrainedModel):
         self.head = _choice(TASKS, config.task, "task")(
             config.width, len(config.label_names), config.dropout
         )
+        self.alignment = Alignment(config.width) if config.alignment else None
         self.post_init()
 
     @classmethod
@@ -228,10 +234,13 @@ class FusionModel(PreTrainedModel):
                 f"Fusion {self.config.fusion} cannot use features computed before: its text encoder "
                 "reads the image, too."
             )
-        fused = self.fusion(*self._shared(encodings, present))
-        logits = self.head(fused, word_starts)
+        text, image = self._shared(encodings, present)
+        logits = self.head(self.fusion(text, image), word_starts)
         loss = None if labels is None else self.head.losses(logits, labels).mean()
-        return FusionOutput(loss=loss, logits=logits)
+        if self.alignment is None:
+            return FusionOutput(loss=loss, logits=logits)
+        joint = self.alignment(text.pooled, image.pooled, present)
+        return FusionOutput(loss=loss, logits=logits, joint=joint, scale=self.alignment.scale)
 
     def encode(
         self,

@@ -30,6 +30,7 @@ from mmapp.device import cores
 from mmapp.errors import MmappError
 from mmapp.evaluation.outputs import collect
 from mmapp.evaluation.report import make_report
+from mmapp.evaluation.retrieval import retrieval_report
 from mmapp.quiet import quiet_libraries
 from mmapp.runs.change import change, notes
 from mmapp.runs.run import Order, Run
@@ -193,8 +194,10 @@ class _Worker:
         """Report on the test split and lay down the checkpoint."""
         model = prepared.model
         device = next(model.parameters()).device
-        outputs = collect(model, prepared.loaders.test, device=device)
+        test = prepared.loaders.test
+        outputs = collect(model, test, device=device)
         report = make_report(outputs, list(model.config.label_names), "test")
+        report |= retrieval_report(outputs, test.dataset.halves, model.config.task)
         report["best_epoch"] = finished["best_epoch"]
         if self.order.settings.start_from:
             report |= change(self.order.settings.start_from, model, table.part("test"), outputs)

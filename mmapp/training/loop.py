@@ -25,6 +25,7 @@ from mmapp.models.encoders import Encoding
 from mmapp.models.model import MODALITIES, FusionModel
 from mmapp.models.tuning import apply_tuning, encoders
 from mmapp.settings import TrainSettings
+from mmapp.training.contrastive import make_contrastive_term
 from mmapp.training.feature_cache import FeatureCache
 from mmapp.training.history import Event, History
 from mmapp.training.objectives import make_objective
@@ -124,6 +125,9 @@ class _Run:
                 loaders.train.dataset.labels,
                 model.head,
                 accelerator.device,
+            ),
+            contrast=make_contrastive_term(
+                settings, loaders.train.dataset, model.config.task, accelerator.device
             ),
             accelerator=accelerator,
             shard=self.shard,

@@ -137,6 +137,7 @@ def build_model(
         task=task,
         width=settings.width,
         dropout=settings.dropout,
+        alignment=settings.alignment,
         id2label=dict(enumerate(labels.names)),
         label2id={name: i for i, name in enumerate(labels.names)},
     )

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -97,13 +98,24 @@ def report(values: dict[str, Any]) -> str:
             bracket = f" ({interval[0]:.3f} – {interval[1]:.3f})" if interval else ""
             tiles.append((f"{values[name]:.3f}", f"{title}{bracket}"))
     tiles.append((f"{values['n']:,}", words.TEST_PAIRS))
-    lines = [words.MAJORITY.format(**values["majority"])]
+    lines = [words.MAJORITY.format(**values["majority"]), *_retrieval(values.get("retrieval", {}))]
     if "before" in values:
         low, high = values["change"]["interval"]
         before, change = values["before"]["accuracy"], values["change"]["accuracy"]
         lines.insert(0, words.BEFORE.format(before=before, change=change, low=low, high=high))
     told = "<br>".join(map(html.escape, lines))
     return f'{plots.figures(tiles)}<p class="mm quiet">{told}</p>'
+
+
+def _retrieval(found: dict[str, Any]) -> Iterator[str]:
+    """How often an aligned model finds the other half of a pair, a sentence a direction."""
+    for direction, sentence in words.RETRIEVAL.items():
+        if direction in found:
+            told = found[direction]
+            low, high = told["interval"]
+            share, chance = told["recall@1"], told["chance@1"]
+            figures = words.RETRIEVED.format(share=share, low=low, high=high, chance=chance)
+            yield sentence.format(candidates=told["candidates"]) + figures
 
 
 def per_class(values: dict[str, Any]) -> str:

@@ -15,8 +15,11 @@ MODEL_INFO = "The bundled one, or one of your own runs."
 TEXT = "Text"
 TEXT_PLACEHOLDER = "What the picture comes with: a description, a question, a claim"
 IMAGE = "Image"
+NAMES = "Answer with one of these (optional)"
+NAMES_INFO = "Any labels, separated by commas: this model answers by their names, learnt or not."
 PREDICT = "Predict"
 ANSWER = "Answer"
+TAGGED = "Words and their labels"
 EXAMPLES = "Examples"
 MANY = "Many pairs at once"
 MANY_INTRO = "A zip or a table, as for training but without labels. You get a CSV with as many rows."
@@ -151,6 +154,11 @@ HEADLINES = {
 }
 TEST_PAIRS = "test pairs"
 BEFORE = "Before: accuracy {before:.3f}; change {change:+.3f} ({low:+.3f} – {high:+.3f})"
+RETRIEVAL = {
+    "text_to_image": "A text finds its image first among {candidates}",
+    "image_to_text": "An image finds its text first among {candidates}",
+}
+RETRIEVED = ": {share:.3f} ({low:.3f} – {high:.3f}), by chance {chance:.3f}"
 MAJORITY = "Always answering {label}: accuracy {accuracy:.3f}"
 PER_CLASS = "Label by label"
 CONFUSION = "Confusion: rows are the true labels, columns the answers"

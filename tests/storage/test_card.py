@@ -76,6 +76,16 @@ def test_a_model_that_began_with_anothers_weights_says_so(prepared: Prepared, fa
     ) in both
 
 
+def test_an_aligned_model_says_how_often_halves_are_found(prepared: Prepared, facts: Facts) -> None:
+    found = {"candidates": 6, "recall@1": 0.5, "interval": [0.25, 0.75], "chance@1": 0.1667}
+    retrieval = {"pairs": 6, "text_to_image": found, "image_to_text": {**found, "recall@1": 1.0}}
+    aligned = replace(facts, report={**facts.report, "retrieval": retrieval})
+    assert (
+        "Text and image are aligned: a text finds its image first among 6 in 0.500 (0.250 – 0.750; by "
+        "chance 0.167), an image its text first among 6 in 1.000 (0.250 – 0.750; by chance 0.167). "
+    ) in write_card(prepared.model.config, prepared.processor, aligned)
+
+
 def test_every_number_of_the_sentences_is_measured(card: str, facts: Facts) -> None:
     """Tables and code blocks are taken out; each number that is left must be known."""
     prose = re.sub(r"(?m)^\|.*$", "", re.sub(r"(?s)```.*?```", "", body(card)))

@@ -1,4 +1,4 @@
-"""A label for each word, end to end: one sentence, and the picture decides which of its words is meant."""
+"""A label for each word, end to end: the picture decides which words of a sentence are meant."""
 
 from __future__ import annotations
 

@@ -117,6 +117,16 @@ def test_a_continued_report_says_what_was_before() -> None:
     assert told in views.report(values)
 
 
+def test_an_aligned_models_report_says_how_often_halves_are_found() -> None:
+    found = {"candidates": 12, "recall@1": 0.75, "interval": [0.5, 0.875], "chance@1": 0.0833}
+    report = {"n": 12, "majority": {"label": "a", "accuracy": 0.5}}
+    markup = views.report({**report, "retrieval": {"pairs": 12, "text_to_image": found}})
+    assert (
+        "A text finds its image first among 12: 0.750 (0.500 – 0.875), by chance 0.083</p>" in markup
+    )
+    assert "finds" not in views.report({**report, "retrieval": {"pairs": 0}})
+
+
 def test_labels_are_listed_one_by_one() -> None:
     row = {"label": SCRIPT, "precision": 0.5, "recall": 0.25, "f1": 0.333333, "support": 4}
     markup = views.per_class({"per_class": [row]})
