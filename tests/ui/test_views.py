@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,13 @@ def test_labels_are_listed_one_by_one() -> None:
     row = {"label": SCRIPT, "precision": 0.5, "recall": 0.25, "f1": 0.333333, "support": 4}
     markup = views.per_class({"per_class": [row]})
     assert re.findall(r"<td[^>]*>([^<]*)</td>", markup) == [SHOWN, "0.500", "0.250", "0.333", "4"]
+
+
+def test_of_a_tagged_text_the_words_are_marked_and_escaped() -> None:
+    pair = {"text": '["see", "<b>it</b>"]', "label": '["O", "B-\\"X"]'}
+    markup = views.cards(table(pair))
+    assert '<p>see <mark title="B-&quot;X">&lt;b&gt;it&lt;/b&gt;</mark></p>' in markup
+    assert 'class="mm-chip label"' not in markup
+    words_told = [str(n) for n in range(40)]
+    long = {"text": json.dumps(words_told), "label": json.dumps(["O"] * 40)}
+    assert "29 …</p>" in views.cards(table(long))
