@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 
 from mmapp.data.loading import PairLoader, Shard
 from mmapp.device import autocast
+from mmapp.models.model import FusionModel
 
 FORWARD_INPUTS = (
     "input_ids",
@@ -30,11 +31,13 @@ class Outputs:
         logits: [N,C] float32.
         labels: [N] class numbers, or [N,C] zeros and ones where a row may have several; or None.
         several: each label's probability stands on its own.
+        temperature: what the logits are divided by before they become probabilities.
     """
 
     logits: np.ndarray
     labels: np.ndarray | None
     several: bool = False
+    temperature: float = 1.0
 
     def truth(self) -> np.ndarray:
         """The labels, of rows that are known to have them."""
@@ -43,10 +46,11 @@ class Outputs:
         return self.labels
 
     def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, [N,C]; of several labels, each one's sigmoid."""
+        """Softmax of the logits over the temperature, [N,C]; of several labels, each one's sigmoid."""
+        logits = self.logits / self.temperature
         if self.several:
-            return 0.5 * (1 + np.tanh(0.5 * self.logits))
-        shifted = self.logits - self.logits.max(axis=1, keepdims=True)
+            return 0.5 * (1 + np.tanh(0.5 * logits))
+        shifted = logits - logits.max(axis=1, keepdims=True)
         raised = np.exp(shifted)
         return raised / raised.sum(axis=1, keepdims=True)
 
@@ -73,7 +77,7 @@ def forward_inputs(batch: dict[str, Any]) -> dict[str, Any]:
 
 @torch.inference_mode()
 def collect(
-    model: torch.nn.Module,
+    model: FusionModel,
     loader: PairLoader,
     *,
     device: torch.device,
@@ -84,7 +88,7 @@ def collect(
     """Logits of every row of the loader's dataset.
 
     Args:
-        model: a FusionModel, on `device`; it is put into evaluation mode and back.
+        model: on `device`; it is put into evaluation mode and back.
         loader: batches of the rows, in any order.
         precision: "fp32", "bf16" or "fp16" for the heavy arithmetic.
         shard: this process's part; the parts of all processes are gathered.
@@ -105,7 +109,8 @@ def collect(
     model.train(learning)
     if shard and shard.world > 1:
         found = gather_object(found)
-    return _in_order(found, len(loader.dataset), getattr(model, "several", False))
+    outputs = _in_order(found, len(loader.dataset), model.several)
+    return replace(outputs, temperature=model.config.temperature)
 
 
 def _in_order(

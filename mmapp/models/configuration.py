@@ -23,6 +23,8 @@ class FusionConfig(PreTrainedConfig):
         width: D, size of the shared space.
         dropout: share of fused numbers hidden while training.
         fixed_batch_norm: keep the image encoder's batch-norm statistics as pretrained.
+        temperature: what logits are divided by before they become probabilities; found on validation
+            pairs once training is over.
         data_settings: how the training data was read and dealt, so that it can be dealt again.
         data_fingerprint: hash of the training table's content, to recognise it.
         format_version: of the checkpoint's layout.
@@ -45,6 +47,7 @@ class FusionConfig(PreTrainedConfig):
     width: int = 128
     dropout: float = 0.1
     fixed_batch_norm: bool = False
+    temperature: float = 1.0
     data_settings: dict | None = None
     data_fingerprint: str = ""
     format_version: int = FORMAT_VERSION

@@ -28,6 +28,7 @@ from mmapp.data.ingest import load_pairs
 from mmapp.data.pairs import PairTable
 from mmapp.device import cores
 from mmapp.errors import MmappError
+from mmapp.evaluation.calibration import fit_temperature
 from mmapp.evaluation.outputs import collect
 from mmapp.evaluation.report import make_report
 from mmapp.quiet import quiet_libraries
@@ -190,9 +191,11 @@ class _Worker:
         state: TrainingState,
         finished: dict[str, Any],
     ) -> None:
-        """Report on the test split and lay down the checkpoint."""
+        """Calibrate by the validation split, report on the test split, lay down the checkpoint."""
         model = prepared.model
         device = next(model.parameters()).device
+        known = collect(model, prepared.loaders.validation, device=device)
+        model.config.temperature = fit_temperature(known.logits, known.truth())
         outputs = collect(model, prepared.loaders.test, device=device)
         report = make_report(outputs, list(model.config.label_names), "test")
         report["best_epoch"] = finished["best_epoch"]
