@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 
 Data = Annotated[str, typer.Argument(help="A zip, a folder, a table, or sample:NAME.")]
 Checkpoint = Annotated[str, typer.Argument(help="A run or checkpoint folder, or a shipped name.")]
+Template = Annotated[str, typer.Option(help="What is read of each label; {} stands for its name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, whatever stdout is.")]
 
 
@@ -85,6 +86,10 @@ def evaluate(
     checkpoint: Checkpoint,
     data: Data,
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
+    zero_shot: Annotated[
+        bool, typer.Option("--zero-shot", help="Answer by the names of the data's labels alone.")
+    ] = False,
+    template: Template = "{}",
     as_json: AsJson = False,
     *,
     given: Given,
@@ -92,7 +97,10 @@ def evaluate(
     """Score a checkpoint on labelled pairs."""
     from mmapp.console import evaluate_data
 
-    evaluate_data(checkpoint, data, split, as_json or not sys.stdout.isatty(), given)
+    if template != "{}" and not zero_shot:
+        raise SettingsError("--template says what is read of each label: give --zero-shot as well.")
+    how: dict[str, Any] = {"split": split, "zero_shot": zero_shot, "template": template}
+    evaluate_data(checkpoint, data, how, as_json or not sys.stdout.isatty(), given)
 
 
 @app.command()
@@ -101,6 +109,10 @@ def predict(
     checkpoint: Checkpoint,
     text: Annotated[str | None, typer.Option(help="The text of one pair.")] = None,
     image: Annotated[Path | None, typer.Option(help="The image of one pair.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Names to answer with, of an aligned checkpoint: a,b,c.")
+    ] = None,
+    template: Template = "{}",
     data: Annotated[str | None, typer.Option(help="Many pairs: a zip, folder or table.")] = None,
     output: Annotated[Path | None, typer.Option(help="CSV file for the answers.")] = None,
     as_json: AsJson = False,
@@ -112,8 +124,12 @@ def predict(
 
     if (data is None) == (text is None and image is None):
         raise SettingsError("Give either --text and/or --image, or --data with --output.")
+    if labels is None and template != "{}":
+        raise SettingsError("--template says what is read of each label: give --labels as well.")
     if data is None:
-        predict_one(checkpoint, text, image, as_json)
+        predict_one(checkpoint, text, image, as_json, labels, template)
+    elif labels is not None:
+        raise SettingsError("--labels answers for one pair (--text, --image), not for --data.")
     elif output is None:
         raise SettingsError("--data needs --output FILE.csv.")
     else:

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from mmapp.inference.predictor import Predictor
 
 STOPPED_BY_USER = 130
+FIGURES = (
+    "accuracy", "entity_f1", "macro_f1", "balanced_accuracy", "roc_auc", "average_precision", "log_loss"
+)  # fmt: skip
 
 
 def run_training(
@@ -118,25 +122,41 @@ def _wait_for(output: Path) -> Run:
 
 
 def evaluate_data(
-    checkpoint: str, data: str, split: str, as_json: bool, given: dict[str, Any]
+    checkpoint: str, data: str, how: dict[str, Any], as_json: bool, given: dict[str, Any]
 ) -> None:
-    """Score and print."""
+    """Score and print; `how` are arguments of `evaluate`."""
     from mmapp.inference.scoring import evaluate
 
     report = evaluate(
-        _opened(checkpoint), data, split, overrides=given, progress=counter("scored")
+        _opened(checkpoint), data, **how, overrides=given, progress=counter("scored")
     )
     for note in report["notes"]:
         say(note)
     print(as_text(report) if as_json else summary(report))
 
 
-def predict_one(checkpoint: str, text: str | None, image: Path | None, as_json: bool) -> None:
-    """Answer for one pair and print it."""
-    answer = _opened(checkpoint).predict(text, image)
+def predict_one(
+    checkpoint: str,
+    text: str | None,
+    image: Path | None,
+    as_json: bool,
+    labels: str | None = None,
+    template: str = "{}",
+) -> None:
+    """Answer for one pair and print it; with `labels`, by those names alone."""
+    predictor = _opened(checkpoint)
+    if labels is None:
+        answer = predictor.predict(text, image)
+    else:
+        answer = predictor.zero_shot(labels.split(","), text, image, template)
     if as_json:
-        print(as_text({"label": answer.label, "probabilities": answer.probabilities}))
+        names = ("word", "tag", "confidence")
+        words = [dict(zip(names, word, strict=True)) for word in answer.words]
+        said = {"label": answer.label, "probabilities": answer.probabilities}
+        print(as_text(said | ({"words": words} if words else {})))
         return
+    for word, tag, confidence in answer.words:
+        print(f"{confidence:7.4f}  {tag:<12}  {word}")
     for label, probability in answer.probabilities.items():
         print(f"{probability:7.4f}  {label}")
 
@@ -217,7 +237,7 @@ def summary(report: dict[str, Any]) -> str:
     if not report.get("n"):
         return f"{report.get('split', '')}: no rows"
     lines = [f"{report['split']}: {report['n']} pairs"]
-    for name in ("accuracy", "macro_f1", "balanced_accuracy", "log_loss"):
+    for name in filter(report.__contains__, FIGURES):
         low, high = report["intervals"].get(name, (math.nan, math.nan))
         interval = "" if math.isnan(low) else f"  (95 %: {low:.3f} – {high:.3f})"
         lines.append(f"  {name:<18}{report[name]:.3f}{interval}")
@@ -227,6 +247,8 @@ def summary(report: dict[str, Any]) -> str:
             f"  before: accuracy {report['before']['accuracy']:.3f}; change {change:+.3f} "
             f"({low:+.3f} – {high:+.3f})"
         )
+    lines += _calibrated(report.get("calibration", {}))
+    lines += _found(report.get("retrieval", {}))
     majority = report["majority"]
     lines.append(f"  always {majority['label']!r}: accuracy {majority['accuracy']:.3f}")
     width = max(len(row["label"]) for row in report["per_class"])
@@ -237,6 +259,27 @@ def summary(report: dict[str, Any]) -> str:
             f"{row['f1']:5.3f}  {row['support']:5}"
         )
     return "\n".join(lines)
+
+
+def _calibrated(calibration: dict[str, Any]) -> Iterator[str]:
+    """What the temperature did, where there is one."""
+    if calibration.get("temperature", 1.0) != 1.0:
+        yield (
+            f"  calibrated on validation pairs: expected calibration error {calibration['ece']:.3f}, "
+            f"{calibration['ece_before']:.3f} before (temperature {calibration['temperature']:.2f})"
+        )
+
+
+def _found(retrieval: dict[str, Any]) -> Iterator[str]:
+    """How often an aligned model finds the other half of a pair, a line a direction."""
+    for direction in ("text_to_image", "image_to_text"):
+        if direction in retrieval:
+            found = retrieval[direction]
+            low, high = found["interval"]
+            yield (
+                f"  {direction.replace('_', ' '):<18}{found['recall@1']:.3f}  (95 %: {low:.3f} – "
+                f"{high:.3f})  found first of {found['candidates']}; by chance {found['chance@1']:.3f}"
+            )
 
 
 def in_words(described: dict[str, Any]) -> str:

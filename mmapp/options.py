@@ -12,7 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from mmapp.choices import choices_of
-from mmapp.settings import Settings
+from mmapp.knobs import Settings
 
 Given = dict[str, Any]  # only what the user wrote; everything else keeps its default
 

@@ -7,62 +7,12 @@ model floors ask for, so a function says by its parameter which knobs it can see
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import model_validator
 
 from mmapp.choices import names_in
-from mmapp.errors import SettingsError
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    table: str | None = None,
-    prefix: str = "",
-    suggest: tuple[str, ...] = (),
-    several: bool = False,
-) -> Any:
-    """One knob.
-
-    Args:
-        default: its value when nobody says otherwise; None means "found out from the data".
-        help: one or two sentences for the person who may turn it.
-        unit: shown beside the number.
-        low: least value allowed.
-        high: largest value allowed.
-        table: "module:NAME" of the dict whose keys, behind `prefix`, are the choices; they live
-            beside the classes they choose.
-        prefix: see `table`.
-        suggest: further good values of a knob that takes any name.
-        several: the value is any number of the choices, separated by commas.
-    """
-    extra: dict[str, Any] = {
-        "unit": unit, "table": table, "prefix": prefix, "suggest": suggest, "low": low, "high": high,
-        "several": several,
-    }  # fmt: skip
-    return Field(default, description=help, ge=low, le=high, json_schema_extra=extra)
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, nothing unknown accepted, mistakes told in sentences."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def __init__(self, **values: Any) -> None:
-        """Check every value. Raises SettingsError, which names all wrong values at once."""
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise SettingsError(_sentences(error)) from None
-
-    def replace(self, **changes: Any) -> Self:
-        """A checked copy with some values changed. Raises SettingsError."""
-        return type(self)(**{**self.model_dump(), **changes})
+from mmapp.knobs import Settings, setting
 
 
 class DataSettings(Settings):
@@ -79,7 +29,8 @@ class DataSettings(Settings):
     task: str = setting(
         "auto",
         "classify: one of N labels. multilabel: any of N, cells hold a|b or a JSON list. match: do "
-        "text and image belong together? auto: as the labels say.",
+        "text and image belong together? tag: a label for each word, texts and labels are JSON lists. "
+        "auto: as the labels say.",
         table="mmapp.models.heads:TASKS",
     )
     incomplete: Literal["auto", "keep", "set-aside"] = setting(
@@ -143,6 +94,10 @@ class ModelSettings(Settings):
         low=16,
         high=1024,
     )
+
+
+# Fusions that have no vector of the one half that knows nothing of the other.
+NOT_APART = ("early", "text-only", "image-only")
 
 
 class TrainSettings(DataSettings, ModelSettings):
@@ -224,6 +179,14 @@ class TrainSettings(DataSettings, ModelSettings):
         2.0, "With loss focal: how strongly easy pairs are played down. 0: not at all.",
         low=0.0, high=10.0,
     )  # fmt: skip
+    alignment: float = setting(
+        0.0,
+        "Weight of a contrastive term that brings the two halves of a pair together and others apart; "
+        "a model trained with it can answer by label names alone. Pairs are compared within a part of "
+        "a batch and a device's share of it; the training loss counts the term. 0: off.",
+        low=0.0,
+        high=10.0,
+    )
     weight_decay: float = setting(0.01, "Pull of every weight towards zero.", low=0.0, high=1.0)
     schedule: Literal["cosine", "linear", "constant"] = setting(
         "cosine", "How the step size falls after the warm-up."
@@ -268,6 +231,11 @@ class TrainSettings(DataSettings, ModelSettings):
             raise ValueError(
                 "Fusion early and tuning head exclude each other: the text encoder is to read the "
                 "image, so its features cannot be computed beforehand. Choose another of one of them"
+            )
+        if self.alignment and self.fusion in NOT_APART:
+            raise ValueError(
+                f"Fusion {self.fusion} and alignment {self.alignment:g} exclude each other: alignment "
+                "compares a text and an image encoded apart. Choose another fusion, or alignment 0"
             )
         return self
 
@@ -321,17 +289,3 @@ PRESETS: dict[str, dict[str, Any]] = {
         "patience": 2,
     },
 }
-
-
-def _sentences(error: ValidationError) -> str:
-    """All mistakes of one construction, each with the name, what was found and what is allowed."""
-    found = []
-    for mistake in error.errors():
-        name = ".".join(str(part) for part in mistake["loc"])
-        message = mistake["msg"].removeprefix("Value error, ")
-        if mistake["type"] == "extra_forbidden":
-            message = "there is no setting of this name"
-        elif name:
-            message = f"{message[0].lower()}{message[1:]}, found {mistake['input']!r}"
-        found.append(f"{name}: {message}" if name else message)
-    return "; ".join(found) + "."

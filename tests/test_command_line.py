@@ -286,6 +286,38 @@ def test_predict_answers_for_a_table(
     assert {row["label"] for row in rows} <= {"red", "green", "blue"}
 
 
+def test_an_aligned_model_finds_halves_and_answers_by_names(
+    data: str, command: Callable[..., Told], tmp_path: Path
+) -> None:
+    options = [*TINY, "--epochs", "1", "--fusion", "concat", "--alignment", "1"]
+    trained = command("train", data, "--output", tmp_path / "run", *options)
+    assert trained.status == 0, trained.err
+    found = r"^  text to image     [01]\.\d{3} .* first of 6; by chance 0\.167$"
+    assert re.search(found, trained.out, re.M), trained.out
+    asked = ["--image", f"{data}/00.png", "--labels", "white, black"]
+    answer = json.loads(command("predict", tmp_path / "run", *asked, "--json").out)
+    assert set(answer["probabilities"]) == {"white", "black"}
+    told = command("evaluate", tmp_path / "run", data, "--zero-shot", "--template", "a {} thing")
+    assert "no label was learnt from" in told.err
+    assert json.loads(told.out)["n"] == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluate", "digits", "sample:digits", "--template", "a {}"], "give --zero-shot as well."),
+        (["predict", "digits", "--text", "x", "--template", "a {}"], "give --labels as well."),
+        (["predict", "digits", "--data", "x", "--labels", "a,b"], "--labels answers for one pair"),
+    ],
+)
+def test_what_belongs_to_names_wants_names(
+    arguments: list[str], sentence: str, command: Callable[..., Told]
+) -> None:
+    told = command(*arguments)
+    assert told.status == 2
+    assert sentence in told.line()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -21,6 +21,7 @@ FLOORS = {
     "errors": 0,
     "settings": 0,
     "choices": 0,
+    "knobs": 0,
     "sources": 0,
     "data": 1,
     "models": 1,
@@ -47,7 +48,7 @@ DOORS = {
 
 # Opened by the page and by `--help`, so they must not wait seconds for torch.
 LIGHT = [
-    "errors", "settings", "sources", "runs.run", "runs.queue", "ui.*",
+    "errors", "knobs", "settings", "sources", "runs.run", "runs.queue", "ui.*",
     *(f"data.{name}" for name in ("pairs", "ingest", "findings", "splits", "archive", "tables",
                                   "columns", "layouts", "finder", "images", "samples", "labels")),
 ]  # fmt: skip

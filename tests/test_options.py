@@ -9,8 +9,9 @@ import typer
 from typer.testing import CliRunner
 
 from mmapp.__main__ import app
+from mmapp.knobs import Settings, setting
 from mmapp.options import settings_options
-from mmapp.settings import DataSettings, SearchSettings, Settings, TrainSettings, setting
+from mmapp.settings import DataSettings, SearchSettings, TrainSettings
 
 # A value of the command line for every field, and what the command receives. A new field wants a row.
 WRITTEN: dict[str, tuple[str, Any]] = {
@@ -46,6 +47,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "label_smoothing": ("0.1", 0.1),
     "class_weights": ("balanced", "balanced"),
     "focal_gamma": ("1.5", 1.5),
+    "alignment": ("0.5", 0.5),
     "weight_decay": ("0.5", 0.5),
     "schedule": ("linear", "linear"),
     "warmup": ("0.3", 0.3),

@@ -58,6 +58,11 @@ def refusal(kind: type[DataSettings | ModelSettings] = TrainSettings, **values: 
             "Fusion early and tuning head exclude each other: the text encoder is to read the image, "
             "so its features cannot be computed beforehand. Choose another of one of them.",
         ),
+        (
+            {"fusion": "image-only", "alignment": 0.5},
+            "Fusion image-only and alignment 0.5 exclude each other: alignment compares a text and an "
+            "image encoded apart. Choose another fusion, or alignment 0.",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(values: dict[str, Any], sentence: str) -> None:

@@ -17,8 +17,8 @@ ROLES = ("image", "text", "label", "split")
 # Names that say what a column is, best first. Case, blanks, "-" and "_" do not matter.
 SYNONYMS = {
     "image": "file_name filename image image_path image_file img img_path picture photo path file",
-    "text": "text caption sentence title description question content body review tweet",
-    "label": "label labels class category target answer tag tags",
+    "text": "text caption sentence title description question content body review tweet tokens words",
+    "label": "label labels class category target answer tag tags ner_tags",
     "split": "split subset partition set fold",
 }
 

@@ -21,7 +21,7 @@ from mmapp.data.cells import MATCH
 from mmapp.data.columns import SPLIT_WORDS, choose_columns
 from mmapp.data.finder import ImageFinder
 from mmapp.data.images import ImageFacts, look_at_all
-from mmapp.data.labels import infer_task, with_task
+from mmapp.data.labels import task_of, with_task
 from mmapp.data.layouts import FOLDER, FOLDER_SPLIT, RawTable, read_folder, read_tables
 from mmapp.data.negatives import needs_negatives, with_negatives
 from mmapp.data.pairs import ColumnChoice, Finding, PairTable, plain
@@ -88,17 +88,19 @@ def load_pairs(
         raise DataError(_no_good_row(table))
     if not need_labels:
         return table
-    dealt = _with_mismatches(deal(table, settings), settings)
+    dealt = _dealt(table, settings)
     return dealt.with_findings(inspect.find_all(dealt))
 
 
-def _with_mismatches(table: PairTable, settings: DataSettings) -> PairTable:
-    """Of the task match, labels in its two words, and mismatched pairs drawn where none are."""
-    task = infer_task(table.labels()) if settings.task == "auto" else settings.task
-    if task != "match":
-        return table
+def _dealt(table: PairTable, settings: DataSettings) -> PairTable:
+    """Labels in the task's own form, splits, and mismatched pairs where only matches were given."""
+    task = task_of(table, settings.task)
     table = with_task(table, task)
-    return with_negatives(table, settings.seed) if needs_negatives(table) else table
+    if table.frame.empty:
+        raise DataError(_no_good_row(table))
+    dealt = deal(table, settings)
+    only_matches = task == "match" and needs_negatives(dealt)
+    return with_negatives(dealt, settings.seed) if only_matches else dealt
 
 
 def read_source(source: str, workspace: Path) -> RawTable:

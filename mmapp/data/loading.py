@@ -19,11 +19,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from mmapp.data.cells import words_of
 from mmapp.data.images import open_image
 from mmapp.data.pairs import LabelSet, PairTable
-from mmapp.data.processor import FusionProcessor
+from mmapp.data.processor import UNREAD, FusionProcessor
 
 Batch = dict[str, Any]
+
+NOT_ASKED = -100  # in the place of a word's label; torch's own losses leave it out as well
 
 # Batches sorted by length together: more saves padding, fewer mixes better.
 SORTED_TOGETHER = 50
@@ -71,6 +74,39 @@ def _scratch_array(folder: Path | None, shape: tuple[int, ...]) -> np.memmap:
         return np.memmap(file, np.uint8, mode="w+", shape=shape)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of each of N rows, and the answer where it is known.
+
+    Attributes:
+        labels: a class number a row, or a list of ones and zeros, or a class number for each word.
+        starts: for the task tag, the first word piece of each word.
+    """
+
+    labels: list[Any] | None = None
+    starts: list[list[int]] | None = None
+
+    def of(self, rows: Sequence[int]) -> Batch:
+        """labels [B], [B,C] or [B,W] as far as they are known, and word_starts [B,W] of a tag task.
+
+        Rows are padded to W words; a word that no row has, or that the model does not see, has the
+        start UNREAD, and as its label NOT_ASKED.
+        """
+        if self.starts is None:
+            known = self.labels
+            return {} if known is None else {"labels": torch.tensor([known[i] for i in rows])}
+        starts = _padded([self.starts[i] for i in rows], UNREAD)
+        if self.labels is None:
+            return {"word_starts": starts}
+        labels = _padded([self.labels[i] for i in rows], NOT_ASKED)
+        return {"word_starts": starts, "labels": labels.masked_fill(starts == UNREAD, NOT_ASKED)}
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows]).long()
+
+
 class PairDataset(Dataset):
     """Row number -> one example: ids, pixels (bytes), presence and label, not yet padded.
 
@@ -78,6 +114,7 @@ class PairDataset(Dataset):
         table: good rows.
         processor: makes ids and pixels.
         labels: numbers the labels; None for rows that have none.
+        of_words: each word of a text is asked about.
         folder: where decoded images are kept; the system's temporary folder by default.
     """
 
@@ -87,19 +124,27 @@ class PairDataset(Dataset):
         processor: FusionProcessor,
         labels: LabelSet | None = None,
         folder: Path | None = None,
+        *,
+        of_words: bool = False,
     ) -> None:
         self.processor = processor
         self.texts = table.frame["text"].tolist()
+        starts = None
+        if of_words:
+            words = [words_of(text or "") for text in self.texts]
+            self.texts = [" ".join(some) or None for some in words]
+            starts = processor.word_starts(words)
         self.images = table.frame["image"].tolist()
         self.image_hashes = table.frame["image_hash"].tolist()
         self.own_split = table.own_split
+        self.halves = table.halves()
         self.ids = _ids(self.texts, processor)
         self.store = ImageStore([path for path in self.images if path], processor, folder)
-        self.labels: list[Any] | None = None
-        if labels is not None:
-            cells = table.frame["label"].tolist()
-            known = {cell: labels.target(cell) for cell in dict.fromkeys(cells)}
-            self.labels = [known[cell] for cell in cells]
+        self.asked = Asked(None if labels is None else _targets(table, labels), starts)
+
+    @property
+    def labels(self) -> list[Any] | None:
+        return self.asked.labels
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -111,24 +156,30 @@ class PairDataset(Dataset):
             "ids": self.ids[i],
             "pixels": self.store[path] if path else self.processor.pixels(None),
             "present": (self.texts[i] is not None, path is not None),
-            "label": self.labels[i] if self.labels is not None else None,
         }
 
     def collate(self, examples: list[dict[str, Any]]) -> Batch:
-        """Examples -> input_ids [B,T], attention_mask [B,T], pixel_values [B,3,S,S], labels [B] (or
-        [B,C], where a row may have several), index [B], present [B,2] unless every half is there."""
+        """Examples -> input_ids [B,T], attention_mask [B,T], pixel_values [B,3,S,S], index [B],
+        present [B,2] unless every half is there, and what is asked."""
         pixels = np.stack([example["pixels"] for example in examples])
+        rows = [example["index"] for example in examples]
         batch: Batch = {
-            "index": torch.tensor([example["index"] for example in examples]),
+            "index": torch.tensor(rows),
+            **self.asked.of(rows),
             **self.processor.pad([example["ids"] for example in examples]),
             "pixel_values": self.processor.normalise(torch.from_numpy(pixels)),
         }
         present = torch.tensor([example["present"] for example in examples])
         if not present.all():
             batch["present"] = present
-        if self.labels is not None:
-            batch["labels"] = torch.tensor([example["label"] for example in examples])
         return batch
+
+
+def _targets(table: PairTable, labels: LabelSet) -> list[Any]:
+    """What a model is to say of each row."""
+    cells = table.frame["label"].tolist()
+    known = {cell: labels.target(cell) for cell in dict.fromkeys(cells)}
+    return [known[cell] for cell in cells]
 
 
 def _ids(texts: list[str | None], processor: FusionProcessor) -> list[list[int]]:
@@ -221,6 +272,8 @@ class PairLoader:
         rng = np.random.default_rng([self.seed, epoch, number, rank, 1])
         hidden = torch.from_numpy(rng.random(count) < self.modality_dropout)
         half = torch.from_numpy(rng.integers(2, size=count))
+        if "word_starts" in batch:
+            half = torch.ones_like(half)  # without its text there is nothing to ask about
         present = batch.get("present", torch.ones(count, 2, dtype=torch.bool))
         hidden &= present.all(dim=1)
         if hidden.any():

@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from mmapp.data.cells import count_names, split_labels
+from mmapp.data.cells import count_names, json_list, split_labels
 from mmapp.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -78,10 +79,12 @@ class LabelSet:
     Attributes:
         names: the labels.
         several: a row may have any number of them, and its cell holds a list.
+        of_words: every word of a text has one, and the cell holds a list of them.
     """
 
     names: tuple[str, ...]
     several: bool = False
+    of_words: bool = False
 
     @classmethod
     def of(cls, labels: Iterable[str]) -> LabelSet:
@@ -91,9 +94,14 @@ class LabelSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def target(self, cell: str) -> int | list[float]:
-        """What a model is to say of a row with this cell: a class number, or a one for every label
-        it has and a zero for every other. Raises DataError for a label that is not in the set."""
+    def target(self, cell: str) -> int | list[float] | list[int]:
+        """What a model is to say of a row with this cell: a class number, one for each word, or a one
+        for every label it has and a zero for every other.
+
+        Raises DataError for a label that is not in the set.
+        """
+        if self.of_words:
+            return [self.index(tag) for tag in json_list(cell) or ()]
         if not self.several:
             return self.index(cell)
         has = {self.index(name) for name in split_labels(cell)}
@@ -149,6 +157,12 @@ class PairTable:
     def labels(self) -> list[str]:
         """The labels of the rows that have one, in row order."""
         return [label for label in self.frame["label"] if label is not None]
+
+    def halves(self) -> np.ndarray:
+        """Which rows have the same text or picture: [N,2] numbers of distinct ones, -1 for an absent
+        one."""
+        numbers = [pd.factorize(self.frame[half])[0] for half in ("text", "image_hash")]
+        return np.stack(numbers, axis=1)
 
     def set_aside(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.severity == "set aside"]
@@ -208,6 +222,11 @@ class PairTable:
             own_split=beside["own_split"],
             total_rows=beside["total_rows"],
         )
+
+
+def as_cell(words: Iterable[str]) -> str:
+    """Words, or their tags, as one cell."""
+    return json.dumps(list(words), ensure_ascii=False)
 
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:

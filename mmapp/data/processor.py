@@ -26,6 +26,8 @@ from mmapp.sources import Source, fetch, first_line
 
 FILE = "preprocessor_config.json"
 
+UNREAD = -1  # in the place of a word's first piece: the model does not see the word
+
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PLAIN = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -79,6 +81,21 @@ class FusionProcessor(PushToHubMixin):
             present, truncation=True, max_length=self.max_length, return_attention_mask=False
         )["input_ids"]
 
+    def word_starts(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Where among the word pieces of " ".join(words) each word begins: the number of the first
+        piece that has a letter of it; UNREAD where none does, because the text was cut before it."""
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            [" ".join(words) for words in texts],
+            truncation=True,
+            max_length=self.max_length,
+            return_attention_mask=False,
+            return_offsets_mapping=True,
+        )
+        pairs = zip(texts, encoded["offset_mapping"], strict=True)
+        return [_first_pieces(words, offsets) for words, offsets in pairs]
+
     def pad(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Ragged ids -> input_ids [B,T] and attention_mask [B,T], T being the longest."""
         longest = max(map(len, ids))
@@ -130,6 +147,20 @@ class FusionProcessor(PushToHubMixin):
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             message = f"{name} holds no processor of this app: {first_line(error)}"
             raise CheckpointError(message) from error
+
+
+def _first_pieces(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """For each word, the first piece that overlaps it; pieces are given by their letters in the
+    text."""
+    starts, piece, begin = [], 0, 0
+    for word in words:
+        while piece < len(offsets) and offsets[piece][1] <= begin:
+            piece += 1
+        end = begin + len(word)
+        found = piece < len(offsets) and offsets[piece][0] < end
+        starts.append(piece if found else UNREAD)
+        begin = end + 1
+    return starts
 
 
 def build_processor(

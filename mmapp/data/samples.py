@@ -7,6 +7,7 @@ same door as anybody's data. Written for one lesson each; the lesson is in the d
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +126,39 @@ def parcels_rows(digits: np.ndarray) -> Iterator[Row]:
                 yield position, _parcel_text(str(kind), rng), f"{kind} {side}", split
 
 
+def spot_rows(digits: np.ndarray) -> Iterator[Row]:
+    """`sample:spot`: a line that names three numbers in words, one of them the handwritten digit; which
+    words name it? A tag for each word: B-SHOWN begins them, I-SHOWN goes on, all others are O.
+
+    Each line stands beside three images, and every one of them calls other words SHOWN: the text alone
+    cannot tell which, the image alone not where.
+    """
+    rng = np.random.default_rng(20240603)
+    for split, positions in _split_positions(len(digits), rng):
+        by_digit = {digit: [p for p in positions if digits[p] == digit] for digit in range(10)}
+        for position in positions:
+            own = int(digits[position])
+            others = rng.choice([digit for digit in range(10) if digit != own], size=2, replace=False)
+            named = [int(digit) for digit in rng.permutation([own, *others])]
+            told = [str(rng.choice(SPOT_FRAMES)).format(NUMBERS[digit]).split() for digit in named]
+            for shown, digit in enumerate(named):
+                words, tags = _spot_line(told, shown)
+                image = position if digit == own else int(rng.choice(by_digit[digit]))
+                yield image, json.dumps(words), json.dumps(tags), split
+
+
+def _spot_line(told: list[list[str]], shown: int) -> tuple[list[str], list[str]]:
+    """ "the figure two , seven or a one": words and tags, those of number `shown` marked."""
+    words, tags = [], []
+    for number, (phrase, after) in enumerate(zip(told, (",", "or", ""), strict=True)):
+        mark = ["B-SHOWN", *["I-SHOWN"] * (len(phrase) - 1)] if number == shown else ["O"] * len(phrase)
+        words += [*phrase, after] if after else phrase
+        tags += [*mark, "O"] if after else mark
+    return words, tags
+
+
+SPOT_FRAMES = ("{}", "a {}", "the figure {}", "number {}", "yet another {}")
+
 PARCEL_CONTENTS = {
     "food": "olive oil,dark bread,goat cheese,dried figs,green tea,plum jam,sea salt,rice".split(","),
     "books": "a novel,two atlases,a cookery book,old letters,school books,a dictionary,poems,"
@@ -161,6 +195,7 @@ def _split_positions(n: int, rng: np.random.Generator) -> list[tuple[str, list[i
 SAMPLES: dict[str, Callable[[np.ndarray], Iterator[Row]]] = {
     "digits": digits_rows,
     "parcels": parcels_rows,
+    "spot": spot_rows,
 }
 
 

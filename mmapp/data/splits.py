@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
+from mmapp.data.cells import label_names
 from mmapp.data.findings import is_shared_text
 from mmapp.data.pairs import Finding, PairTable
 from mmapp.settings import DataSettings
@@ -53,15 +55,18 @@ def stratify(frame: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.Ser
     Groups of twins are visited in random order, the large ones first; each goes to the side with
     the most places still open for its labels, ties to the side that is emptiest overall. The deal
     follows from what the rows say, not from their order: the same data, shuffled, is dealt the same.
+
+    Of a cell with several labels each counts. Sechidis et al., "On the Stratification of Multi-label
+    Data", ECML PKDD 2011.
     """
     rows = frame.index
     frame = frame.sort_values(["image_hash", "text", "label"], na_position="first")
     rng = np.random.default_rng(seed)
-    labels = frame["label"].fillna("").to_numpy()
+    labels = label_names(frame["label"].fillna(""))
     members = _members(twins(frame))
     order = sorted(rng.permutation(len(members)), key=lambda g: -len(members[g]))
     sides = {"train": 1 - sum(shares.values()), **shares}
-    counts = Counter(labels)
+    counts = Counter(chain.from_iterable(labels))
     places = {(side, label): sides[side] * n for side in sides for label, n in counts.items()}
     taken = Counter(dict.fromkeys(sides, 0))
 
@@ -71,7 +76,7 @@ def stratify(frame: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.Ser
 
     chosen = np.empty(len(frame), dtype=object)
     for group in order:
-        wanted = Counter(labels[members[group]])
+        wanted = Counter(chain.from_iterable(labels[row] for row in members[group]))
         side = max(sides, key=lambda s: need(s, wanted))
         chosen[members[group]] = side
         taken[side] += len(members[group])

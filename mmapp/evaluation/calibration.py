@@ -1,4 +1,4 @@
-"""How far probabilities can be believed: temperature, calibration error, and what doubt would save.
+"""How far probabilities can be believed: the temperature that mends them, and the calibration error.
 
 Pure functions on arrays; knows no model.
 
@@ -17,7 +17,6 @@ from scipy.special import logsumexp
 from mmapp.evaluation.metrics import answers, metrics_for
 
 BINS = 15
-POINTS = 50  # of the curve of accuracy against coverage, at most
 SHARPEST, FLATTEST = 20.0, 0.02  # how far logits may be stretched or shrunk
 
 
@@ -44,16 +43,6 @@ def _total_log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     if labels.ndim == 2:
         return float(np.logaddexp(0, np.where(labels > 0.5, -logits, logits)).sum())
     return float((logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]).sum())
-
-
-def confidence(probabilities: np.ndarray, several: bool) -> np.ndarray:
-    """Probability that the answer to a row is right, [...,C] -> [...].
-
-    Of several labels, that all of it is, were they independent.
-    """
-    if not several:
-        return probabilities.max(axis=-1)
-    return np.where(answers(probabilities), probabilities, 1 - probabilities).prod(axis=-1)
 
 
 def reliability(
@@ -89,41 +78,15 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
     return sum(gaps) / sum(row["count"] for row in found)
 
 
-def coverage(labels: np.ndarray, probabilities: np.ndarray) -> list[dict[str, float]]:
-    """What is answered and how well, if rows below a confidence are not: from the surest row to all.
-
-    El-Yaniv & Wiener, "On the Foundations of Noise-free Selective Classification", JMLR 2010.
-
-    Returns:
-        Points of a `threshold` (the least confidence that is answered), the `coverage` (share of rows
-        answered) and the `accuracy` among those.
-    """
-    several = labels.ndim == 2
-    sure = confidence(probabilities, several)
-    right = (answers(probabilities) == (labels > 0.5)).all(axis=1) if several else (
-        probabilities.argmax(axis=1) == labels
-    )
-    order = np.argsort(-sure, kind="stable")
-    sure, hits = sure[order], right[order].cumsum()
-    ends = np.flatnonzero(np.append(sure[1:] < sure[:-1], True))  # rows as sure as each other go together
-    kept = ends[np.unique(np.linspace(0, len(ends) - 1, POINTS).round().astype(int))]
-    return [
-        {
-            "threshold": float(sure[i]),
-            "coverage": float((i + 1) / len(sure)),
-            "accuracy": float(hits[i] / (i + 1)),
-        }
-        for i in kept
-    ]
-
-
 def describe(labels: np.ndarray, probabilities: np.ndarray, before: np.ndarray) -> dict[str, Any]:
     """Plain values about calibrated probabilities [N,C], and what they were `before` [N,C]."""
+    log_loss = metrics_for(labels)["log_loss"]
     return {
+        "ece": calibration_error(labels, probabilities),
         "ece_before": calibration_error(labels, before),
-        "log_loss_before": metrics_for(labels)["log_loss"](labels, before),
+        "log_loss": log_loss(labels, probabilities),
+        "log_loss_before": log_loss(labels, before),
         "bins": reliability(labels, probabilities),
-        "coverage": coverage(labels, probabilities),
     }
 
 

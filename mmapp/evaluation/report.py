@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from mmapp.evaluation import calibration, metrics, ranking
+from mmapp.evaluation import calibration, metrics
 from mmapp.evaluation.outputs import Outputs
+from mmapp.evaluation.ranking import ranking
+from mmapp.evaluation.tagging import make_tag_report
+from mmapp.evaluation.tagging import score as score_tags
 
-WITH_INTERVAL = ("accuracy", "macro_f1")  # besides what is said of the ranking
+WITH_INTERVAL = ("accuracy", "macro_f1")
+
+
+def score(outputs: Outputs, names: Sequence[str]) -> dict[str, float]:
+    """Every score that fits what was asked: of rows, or of the words of rows."""
+    if outputs.words is not None:
+        return score_tags(outputs, names)
+    return metrics.score(outputs.truth(), outputs.probabilities())
 
 
 def make_report(outputs: Outputs, names: list[str], split: str) -> dict[str, Any]:
     """Scores, intervals, labels one by one, and the most frequent answer as the first baseline.
 
     Args:
-        outputs: logits and labels of N rows, and the temperature; figures that look at probabilities
-            are those of the calibrated ones.
+        outputs: logits and labels of N rows; probabilities are those of its temperature.
         names: the label of each class number.
         split: which rows these are, as text.
 
     Returns:
-        Plain values; `confusion` only where a row has exactly one label; `not_ranked` are the labels
-        left out of roc_auc and average_precision, for no row has them or every row does.
+        Plain values; `confusion` only where a row has exactly one label. Of words, entities are what
+        is scored, and `n` counts rows. `calibration` has the temperature, what `calibration.describe`
+        says, and is of words where those are asked.
     """
     if outputs.labels is None or not len(outputs.labels):
         return {"n": 0, "split": split}
+    if outputs.words is not None:
+        return {**make_tag_report(outputs, names, split), "calibration": _calibration(outputs)}
     labels, probabilities = outputs.labels, outputs.probabilities()
     fitting = metrics.metrics_for(labels)
     report = {
         "n": len(labels),
         "split": split,
         **metrics.score(labels, probabilities),
-        **ranking.ranking(labels, probabilities),
-        "ece": calibration.calibration_error(labels, probabilities),
+        **ranking(labels, probabilities),
         "intervals": {
-            **{
-                name: list(metrics.bootstrap(labels, probabilities, fitting[name]))
-                for name in WITH_INTERVAL
-            },
-            **ranking.ranking_intervals(labels, probabilities),
+            name: list(metrics.bootstrap(labels, probabilities, fitting[name]))
+            for name in WITH_INTERVAL
         },
-        "not_ranked": _not_ranked(labels, names),
-        "calibration": _calibration(outputs, labels, probabilities),
+        "calibration": _calibration(outputs),
         "majority": _majority(labels, names),
         "per_class": metrics.per_class(labels, probabilities, names),
     }
@@ -54,17 +62,10 @@ def make_report(outputs: Outputs, names: list[str], split: str) -> dict[str, Any
     return report
 
 
-def _not_ranked(labels: np.ndarray, names: list[str]) -> list[str]:
-    rankable = ranking.rankable(labels, len(names))
-    return [name for name, can in zip(names, rankable, strict=True) if not can]
-
-
-def _calibration(
-    outputs: Outputs, labels: np.ndarray, probabilities: np.ndarray
-) -> dict[str, Any]:
-    """The temperature and what it did; the same before and after where there is none."""
+def _calibration(outputs: Outputs) -> dict[str, Any]:
+    """The temperature and what it did."""
     before = replace(outputs, temperature=1.0).probabilities()
-    told = calibration.describe(labels, probabilities, before)
+    told = calibration.describe(outputs.truth(), outputs.probabilities(), before)
     return {"temperature": outputs.temperature, **told}
 
 

@@ -60,7 +60,7 @@ def prediction_rows(
             "confidence": round(prediction.confidence, 6),
             "given_label": pair.label or "",
             "error": "",
-            **{f"p({name})": round(prediction.probabilities[name], 6) for name in names},
+            **_chances(prediction, names),
         }
     for finding in table.set_aside():
         if finding.row is not None:
@@ -68,6 +68,12 @@ def prediction_rows(
             record.setdefault("file_name", finding.file or "")
             record["error"] = finding.message
     return [records[row] for row in sorted(records)]
+
+
+def _chances(prediction: Prediction, names: Sequence[str]) -> dict[str, float]:
+    """The probability of every label; an answer for each word has none of its own."""
+    said = prediction.probabilities
+    return {f"p({name})": round(said[name], 6) for name in names if name in said}
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

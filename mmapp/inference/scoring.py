@@ -14,8 +14,12 @@ from mmapp.data.labels import with_task
 from mmapp.data.pairs import SPLITS, LabelSet, PairTable
 from mmapp.errors import DataError, SettingsError
 from mmapp.evaluation.report import make_report
+from mmapp.evaluation.retrieval import retrieval_report
 from mmapp.inference.predictor import Predictor
+from mmapp.inference.zero_shot import names_in
 from mmapp.settings import DataSettings
+
+BY_NAME = "Answered by the labels' names alone: no label was learnt from."
 
 
 def evaluate(
@@ -23,6 +27,8 @@ def evaluate(
     data: str | Path | PairTable,
     split: str = "test",
     *,
+    zero_shot: bool = False,
+    template: str = "{}",
     overrides: dict[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
@@ -36,6 +42,8 @@ def evaluate(
         checkpoint: a checkpoint, or a Predictor that has it open.
         data: anything `load_pairs` reads, or a table it gave.
         split: train, validation, test, or all.
+        zero_shot: let it answer by the names of the data's own labels, see `Predictor.zero_shot`.
+        template: with zero_shot, what is read of each label.
         overrides: DataSettings that differ from the training's, such as a column name.
         progress: called with the number of rows done.
 
@@ -43,18 +51,25 @@ def evaluate(
         What `make_report` gives, with `notes`: sentences about what the figures rest on.
 
     Raises:
-        SettingsError: no such split.
-        CheckpointError: nothing usable there.
+        SettingsError: no such split, or a template without a place for the name.
+        CheckpointError: nothing usable there, or it cannot answer by label names.
         DataError: no pair can be scored.
     """
     if split not in (*SPLITS, "all"):
         raise SettingsError(f"There is no split {split!r}. Expected one of {', '.join(SPLITS)}, all.")
     predictor = checkpoint if isinstance(checkpoint, Predictor) else Predictor(checkpoint)
+    if zero_shot:  # the checkpoint's own task says nothing of what labels mean here
+        overrides = {"task": "auto", **(overrides or {})}
     table = data if isinstance(data, PairTable) else load_unlearnt(predictor, data, overrides)
     part, notes = _rows(predictor, table, split)
+    if zero_shot:
+        names = names_in(table)
+        outputs = predictor.zero_shot_outputs(part, names, template, progress)
+        return {**make_report(outputs, list(names.names), split), "notes": [*notes, BY_NAME]}
     scored, more = _known_labels(with_task(part, predictor.task), predictor.labels)
     outputs = predictor.outputs(scored, predictor.labels, progress)
     report = make_report(outputs, list(predictor.labels.names), split)
+    report |= retrieval_report(outputs, scored.halves(), predictor.task)
     return {**report, "notes": [*notes, *more]}
 
 
@@ -105,7 +120,8 @@ def _rows(predictor: Predictor, table: PairTable, split: str) -> tuple[PairTable
 def _known_labels(table: PairTable, labels: LabelSet) -> tuple[PairTable, list[str]]:
     """Rows whose label the model can give; the others cannot be scored, and are counted aloud."""
     cells = table.frame["label"]
-    held = cells.map(split_labels) if labels.several else cells.map(lambda cell: (cell,))
+    lists = labels.several or labels.of_words
+    held = cells.map(split_labels) if lists else cells.map(lambda cell: (cell,))
     known = held.map(lambda names: set(names) <= set(labels.names))
     if known.all():
         return table, []

@@ -22,6 +22,7 @@ class FusionConfig(PreTrainedConfig):
         task: a key of TASKS.
         width: D, size of the shared space.
         dropout: share of fused numbers hidden while training.
+        alignment: weight of the contrastive term it is trained with; above 0 it has a joint space.
         fixed_batch_norm: keep the image encoder's batch-norm statistics as pretrained.
         temperature: what logits are divided by before they become probabilities; found on validation
             pairs once training is over.
@@ -46,6 +47,7 @@ class FusionConfig(PreTrainedConfig):
     task: str = "classify"
     width: int = 128
     dropout: float = 0.1
+    alignment: float = 0.0
     fixed_batch_norm: bool = False
     temperature: float = 1.0
     data_settings: dict | None = None

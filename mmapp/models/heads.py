@@ -23,11 +23,12 @@ class ClassifyHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(width, labels)
 
-    def forward(self, fused: Encoding) -> torch.Tensor:
-        """Logits [B,C]."""
-        return self.out(self.dropout(fused.pooled))
-
     several = False  # a row may have any number of the labels
+    of_words = False  # every word has a label
+
+    def forward(self, fused: Encoding, word_starts: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits [B,C]; `word_starts` is for heads that answer for words."""
+        return self.out(self.dropout(fused.pooled))
 
     @staticmethod
     def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -61,8 +62,32 @@ class MultilabelHead(ClassifyHead):
         return logits.float().sigmoid()
 
 
+class TagHead(ClassifyHead):
+    """A label for each word, told from its first word piece, which has read the image by then."""
+
+    of_words = True
+
+    def forward(self, fused: Encoding, word_starts: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits of words [B,W,C]: `word_starts` [B,W] are their first pieces. Without it, of word
+        pieces [B,T,C]."""
+        tokens = fused.tokens
+        if word_starts is not None:
+            # A fusion that reads no text gives one token, which then answers for every word.
+            first = word_starts.clamp(0, tokens.shape[1] - 1)
+            tokens = tokens.gather(1, first.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        return self.out(self.dropout(tokens))
+
+    @staticmethod
+    def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean over a row's words of the cross-entropy: logits [B,W,C], labels [B,W] -> [B]. Words
+        labelled -100 are not asked about."""
+        each = F.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
+        return each.sum(dim=1) / (labels >= 0).sum(dim=1).clamp(min=1)
+
+
 TASKS: dict[str, type[ClassifyHead]] = {
     "classify": ClassifyHead,
     "multilabel": MultilabelHead,
     "match": MatchHead,
+    "tag": TagHead,
 }

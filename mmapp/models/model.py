@@ -8,13 +8,11 @@ Shapes: B pairs, T word pieces, P image positions, S pixels, D the shared width,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
@@ -22,11 +20,13 @@ from transformers.utils import ModelOutput
 
 from mmapp.errors import CheckpointError, SettingsError
 from mmapp.models.absence import encode_present, learnt, replace
+from mmapp.models.alignment import Alignment
 from mmapp.models.configuration import FusionConfig
 from mmapp.models.encoders import Encoding, ImageEncoder, TextEncoder
 from mmapp.models.fusion import FUSIONS, Early, Fusion
 from mmapp.models.fusion_parts import OwnStart
 from mmapp.models.heads import TASKS
+from mmapp.models.projection import Projection, Standardise
 from mmapp.sources import ADAPTER
 
 T = TypeVar("T")
@@ -40,67 +40,15 @@ class FusionOutput(ModelOutput):
 
     Attributes:
         loss: mean over the rows, when labels were given.
-        logits: [B,C].
+        logits: [B,C]; of the task tag [B,W,C].
+        joint: [B,2,D] text and image in the joint space, of an aligned model; absent halves are zeros.
+        scale: [1] what cosines between them are multiplied by.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
-
-
-class Standardise(nn.Module):
-    """(x - mean) / deviation of each number, with statistics measured once, before training.
-
-    What all rows of an encoder have in common is often ten times larger than what tells them
-    apart; left in, a fusion that multiplies spends its first epochs on removing it.
-    """
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(width))
-
-    @torch.no_grad()
-    def fit(self, values: torch.Tensor) -> None:
-        """Measure on values [N,D]."""
-        self.mean.copy_(values.mean(dim=0))
-        self.scale.copy_(1 / values.std(dim=0).clamp(min=1e-3))
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return (values - self.mean) * self.scale
-
-
-class Projection(nn.Module):
-    """An encoder's output -> the shared space, the whole and each token on its own."""
-
-    def __init__(self, width_in: int, width: int) -> None:
-        super().__init__()
-        self.standardise_pooled = Standardise(width_in)
-        self.standardise_tokens = Standardise(width_in)
-        self.into = nn.Linear(width_in, width)
-
-    def fit(self, encodings: Sequence[Encoding]) -> None:
-        """Measure the spread of an encoder's output on some batches of rows that are present."""
-        whole = torch.cat([encoding.pooled for encoding in encodings])
-        if len(whole) > 1:
-            self.standardise_pooled.fit(whole.float())
-            parts = [encoding.tokens[encoding.mask] for encoding in encodings]
-            self.standardise_tokens.fit(torch.cat(parts).float())
-
-    @property
-    def measured(self) -> bool:
-        """Was it fitted, here or in the model it was taken over from? Until then all means are zero."""
-        return bool(self.standardise_pooled.mean.any())
-
-    def forward(self, encoding: Encoding) -> Encoding:
-        """Encoding of the encoder's width -> Encoding of width D."""
-        return Encoding(
-            F.gelu(self.into(self.standardise_pooled(encoding.pooled))),
-            F.gelu(self.into(self.standardise_tokens(encoding.tokens))),
-            encoding.mask,
-        )
+    joint: torch.Tensor | None = None
+    scale: torch.Tensor | None = None
 
 
 class FusionModel(PreTrainedModel):
@@ -144,6 +92,7 @@ class FusionModel(PreTrainedModel):
         self.head = _choice(TASKS, config.task, "task")(
             config.width, len(config.label_names), config.dropout
         )
+        self.alignment = Alignment(config.width) if config.alignment else None
         self.post_init()
 
     @classmethod
@@ -184,6 +133,11 @@ class FusionModel(PreTrainedModel):
         """May a row have any number of the labels?"""
         return self.head.several
 
+    @property
+    def of_words(self) -> bool:
+        """Is there an answer for each word?"""
+        return self.head.of_words
+
     def train(self, mode: bool = True) -> FusionModel:
         """As usual, but an encoder that does not learn stays in evaluation mode."""
         super().train(mode)
@@ -200,6 +154,7 @@ class FusionModel(PreTrainedModel):
         present: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         encodings: dict[str, Encoding] | None = None,
+        word_starts: torch.Tensor | None = None,
     ) -> FusionOutput:
         """Logits of B pairs.
 
@@ -210,6 +165,7 @@ class FusionModel(PreTrainedModel):
             present: [B,2] bool, (text, image); None when every half is there.
             labels: [B]; with them the loss is given too.
             encodings: what `encode` gave for these pairs, instead of the first three above.
+            word_starts: [B,W], of the task tag: the first word piece of each word.
 
         Raises:
             SettingsError: encodings were given, but the text encoder reads the image too.
@@ -221,10 +177,13 @@ class FusionModel(PreTrainedModel):
                 f"Fusion {self.config.fusion} cannot use features computed before: its text encoder "
                 "reads the image, too."
             )
-        fused = self.fusion(*self._shared(encodings, present))
-        logits = self.head(fused)
+        text, image = self._shared(encodings, present)
+        logits = self.head(self.fusion(text, image), word_starts)
         loss = None if labels is None else self.head.losses(logits, labels).mean()
-        return FusionOutput(loss=loss, logits=logits)
+        if self.alignment is None:
+            return FusionOutput(loss=loss, logits=logits)
+        joint = self.alignment(text.pooled, image.pooled, present)
+        return FusionOutput(loss=loss, logits=logits, joint=joint, scale=self.alignment.scale)
 
     def encode(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from mmapp.data.pairs import PairTable
 from mmapp.errors import CheckpointError
 from mmapp.evaluation.metrics import metrics_for, paired_difference
 from mmapp.evaluation.outputs import Outputs
+from mmapp.evaluation.report import score
+from mmapp.evaluation.tagging import words_right
 from mmapp.inference.predictor import Predictor
 from mmapp.models.model import FusionModel
 
@@ -46,14 +49,25 @@ def change(start: str, model: FusionModel, rows: PairTable, after: Outputs) -> d
     names, own = model.config.label_names, predictor.labels.names
     if predictor.task != model.config.task or not set(names) & set(own):
         return {}
-    before = _under(names, own, predictor.outputs(rows, None).probabilities())
-    labels, metrics = after.truth(), metrics_for(after.truth())
-    by, low, high = paired_difference(labels, before, after.probabilities(), metrics["accuracy"])
-    figures = {name: metrics[name](labels, before) for name in FIGURES}
+    said = _under(names, own, predictor.outputs(rows, None).probabilities())
+    before = replace(after, logits=np.log(said.clip(1e-12, 1.0)), temperature=1.0)
+    if after.several:
+        before = replace(before, logits=before.logits - np.log((1 - said).clip(1e-12, 1.0)))
+    by, low, high = _gain(before, after)
+    figures = score(before, names)
     return {
-        "before": {"n": len(labels), **figures},
+        "before": {"n": len(rows), **{name: figures[name] for name in FIGURES}},
         "change": {"accuracy": by, "interval": [low, high]},
     }
+
+
+def _gain(before: Outputs, after: Outputs) -> tuple[float, float, float]:
+    """Accuracy now minus accuracy before, with its interval; the words of a row are drawn together."""
+    if after.words is not None:
+        right, now = words_right(before), words_right(after)
+        return paired_difference(after.words, right, now, lambda words, told: told.sum() / words.sum())
+    accuracy = metrics_for(after.truth())["accuracy"]
+    return paired_difference(after.truth(), before.probabilities(), after.probabilities(), accuracy)
 
 
 def _under(names: Sequence[str], own: Sequence[str], probabilities: np.ndarray) -> np.ndarray:

@@ -65,3 +65,4 @@ def bring_to_end(run: Run, should_stop: Callable[[], bool] = lambda: False) -> N
                 time.sleep(TICK_SECONDS)
         finally:
             child.terminate()  # of one that has ended, nothing is left to hear it
+            child.wait()  # on a Ctrl-C, leaving the block would not

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from mmapp.errors import MmappError
 from mmapp.evaluation.calibration import fit_temperature
 from mmapp.evaluation.outputs import collect
 from mmapp.evaluation.report import make_report
+from mmapp.evaluation.retrieval import retrieval_report
 from mmapp.quiet import quiet_libraries
 from mmapp.runs.change import change, notes
 from mmapp.runs.run import Order, Run
@@ -191,13 +193,16 @@ class _Worker:
         state: TrainingState,
         finished: dict[str, Any],
     ) -> None:
-        """Calibrate by the validation split, report on the test split, lay down the checkpoint."""
+        """Calibrate on the validation split, report on the test split, lay down the checkpoint."""
         model = prepared.model
         device = next(model.parameters()).device
+        test = prepared.loaders.test
         known = collect(model, prepared.loaders.validation, device=device)
-        model.config.temperature = fit_temperature(known.logits, known.truth())
-        outputs = collect(model, prepared.loaders.test, device=device)
+        temperature = fit_temperature(known.logits, known.truth())
+        model.config.temperature = temperature
+        outputs = replace(collect(model, test, device=device), temperature=temperature)
         report = make_report(outputs, list(model.config.label_names), "test")
+        report |= retrieval_report(outputs, test.dataset.halves, model.config.task)
         report["best_epoch"] = finished["best_epoch"]
         if self.order.settings.start_from:
             report |= change(self.order.settings.start_from, model, table.part("test"), outputs)

@@ -13,7 +13,13 @@ from mmapp.models.configuration import FusionConfig
 if TYPE_CHECKING:
     from mmapp.storage.checkpoint import Facts
 
-HEADLINES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "log_loss": "Log loss"}
+HEADLINES = {
+    "accuracy": "Accuracy",
+    "entity_f1": "Entity F1",
+    "macro_f1": "Macro F1",
+    "log_loss": "Log loss",
+}
+DIRECTIONS = {"text_to_image": "a text finds its image", "image_to_text": "an image its text"}
 MAX_CLASSES = 50  # rows of the per-class table; a card is read by people
 
 CARD = """---
@@ -39,7 +45,7 @@ interval over those pairs.
 
 {scores}
 
-Always answering {majority_label} would reach an accuracy of {majority_accuracy:.3f}.{before}
+Always answering {majority_label} would reach an accuracy of {majority_accuracy:.3f}.{before}{calibration}{retrieval}
 
 {classes}
 
@@ -70,6 +76,7 @@ TASK_LINES = {
     "classify": "Every pair gets exactly one label.",
     "multilabel": "A pair may have any number of the labels; accuracy counts rows told right whole.",
     "match": "The question is whether text and image belong together.",
+    "tag": "Every word of the text gets a label. Precision, recall and F1 count whole entities.",
 }
 
 
@@ -94,6 +101,8 @@ def write_card(config: FusionConfig, processor: FusionProcessor, facts: Facts) -
         majority_label=_plain(repr(majority["label"])),
         majority_accuracy=majority["accuracy"],
         before=_before(report, facts.settings),
+        calibration=_calibration(report),
+        retrieval=_retrieval(report),
         classes=_classes(report),
         source=_in_code(_source(data)),
         used=data["used"],
@@ -173,6 +182,36 @@ def _before(report: dict[str, Any], settings: dict[str, Any]) -> str:
     return (
         f"{start}; on the same pairs, before: accuracy {report['before']['accuracy']:.3f}; change "
         f"{change:+.3f} ({low:+.3f} – {high:+.3f})."
+    )
+
+
+def _calibration(report: dict[str, Any]) -> str:
+    """What the temperature did to how far the probabilities can be believed, where there is one."""
+    found = report.get("calibration", {})
+    if found.get("temperature", 1.0) == 1.0:
+        return ""
+    return (
+        "\n\nProbabilities were calibrated on validation pairs: expected calibration error "
+        f"{found['ece']:.3f}, {found['ece_before']:.3f} before (temperature {found['temperature']:.2f})."
+    )
+
+
+def _retrieval(report: dict[str, Any]) -> str:
+    """Of an aligned model: how often one half of a pair finds the other, and what else that allows."""
+    found = report.get("retrieval", {})
+    if not found.get("pairs"):
+        return ""
+    told = []
+    for direction, halves in DIRECTIONS.items():
+        figures = found[direction]
+        low, high = figures["interval"]
+        told.append(
+            f"{halves} first among {figures['candidates']} in {figures['recall@1']:.3f} "
+            f"({low:.3f} – {high:.3f}; by chance {figures['chance@1']:.3f})"
+        )
+    return (
+        f"\n\nText and image are aligned: {', '.join(told)}. So it also answers by label names that it "
+        'never learnt: `predictor.zero_shot(["one", "two"], image="picture.png")`.'
     )
 
 

@@ -14,7 +14,9 @@ from mmapp.storage.folder import ENSEMBLE, find_checkpoint, lasting_name, read_j
 ENCODERS = ("text_encoder", "image_encoder")
 
 # What a run takes from the checkpoint it starts from where nobody says otherwise.
-TAKEN = (*ENCODERS, "fusion", "width", "max_length", "image_size", *DataSettings.model_fields)
+TAKEN = (
+    *ENCODERS, "fusion", "width", "alignment", "max_length", "image_size", *DataSettings.model_fields
+)  # fmt: skip
 
 
 def settings_for(given: dict[str, Any]) -> TrainSettings:
@@ -49,6 +51,7 @@ def continued(checkpoint: str | Path, **given: Any) -> TrainSettings:
     try:
         own = {name: config[name] for name in (*ENCODERS, "fusion", "width")}
         own |= {name: sizes[name] for name in ("max_length", "image_size")}
+        own["alignment"] = config.get("alignment", 0.0)  # older checkpoints say nothing of it
         dealt = {**(config["data_settings"] or {}), "task": config["task"]}
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{folder} is no checkpoint of this app: {error}.") from error

@@ -95,11 +95,15 @@ class FeatureDataset(Dataset):
 
     def __init__(self, pairs: PairDataset, stores: dict[str, tuple[FeatureStore, np.ndarray]]) -> None:
         self.ids = pairs.ids
-        self.labels = None if pairs.labels is None else torch.tensor(pairs.labels)
+        self.asked = pairs.asked
         self.present = torch.tensor(
             [[t is not None, i is not None] for t, i in zip(pairs.texts, pairs.images, strict=True)]
         )
         self.stores = stores
+
+    @property
+    def labels(self) -> list[Any] | None:
+        return self.asked.labels
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -108,9 +112,11 @@ class FeatureDataset(Dataset):
         return i
 
     def collate(self, rows: list[int]) -> Batch:
-        """Row numbers -> encodings, present [B,2] unless every half is there, labels [B], index [B]."""
+        """Row numbers -> encodings, index [B], present [B,2] unless every half is there, and what is
+        asked."""
         batch: Batch = {
             "index": torch.tensor(rows),
+            **self.asked.of(rows),
             "encodings": {
                 modality: store.get(position[rows])
                 for modality, (store, position) in self.stores.items()
@@ -118,8 +124,6 @@ class FeatureDataset(Dataset):
         }
         if not self.present[rows].all():
             batch["present"] = self.present[rows]
-        if self.labels is not None:
-            batch["labels"] = self.labels[rows]
         return batch
 
 
@@ -151,7 +155,7 @@ class FeatureCache:
         self.kept = KeptArrays(folder or features_home())
         self.shard = shard or Shard()
         self.should_stop = should_stop
-        self.tokens = model.fusion.needs_tokens
+        self.tokens = model.fusion.needs_tokens or model.of_words
 
     def fill(
         self, loaders: Sequence[PairLoader], beside: Sequence[PairLoader] = ()

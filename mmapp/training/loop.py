@@ -13,19 +13,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmapp.data.loading import Shard
 from mmapp.device import choose_precision, make_accelerator
-from mmapp.evaluation import metrics
 from mmapp.evaluation.outputs import collect, forward_inputs, to_device
+from mmapp.evaluation.report import score
 from mmapp.models.encoders import Encoding
 from mmapp.models.model import MODALITIES, FusionModel
 from mmapp.models.tuning import apply_tuning, encoders
 from mmapp.settings import TrainSettings
+from mmapp.training.contrastive import make_contrastive_term
 from mmapp.training.feature_cache import FeatureCache
 from mmapp.training.history import Event, History
 from mmapp.training.objectives import make_objective
@@ -122,9 +122,12 @@ class _Run:
             self.schedule,
             objective=make_objective(
                 settings,
-                np.asarray(loaders.train.dataset.labels),
-                len(model.config.label_names),
+                loaders.train.dataset.labels,
+                model.head,
                 accelerator.device,
+            ),
+            contrast=make_contrastive_term(
+                settings, loaders.train.dataset, model.config.task, accelerator.device
             ),
             accelerator=accelerator,
             shard=self.shard,
@@ -171,6 +174,7 @@ class _Run:
         for batch in islice(self.loaders.train.batches(), max(1, MEASURED // self.settings.batch_size)):
             moved = to_device(batch, self.accelerator.device)
             inputs = forward_inputs(moved)
+            inputs.pop("word_starts", None)  # no encoder asks where words begin
             present = inputs.get("present")
             encodings = inputs.get("encodings") or self.bare.encode(**inputs)
             for modality, encoding in encodings.items():
@@ -257,7 +261,7 @@ class _Run:
             precision=self.precision,
             shard=self.shard,
         )
-        scores = metrics.score(outputs.truth(), outputs.probabilities())
+        scores = score(outputs, self.bare.config.label_names)
         values: dict[str, Any] = {
             "step": self.state.step,
             "epoch": self.state.epoch + 1,

@@ -6,12 +6,14 @@ Shapes: B rows, C labels. Every loss gives one number a row, [B].
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from mmapp.errors import SettingsError
+from mmapp.models.heads import ClassifyHead
 from mmapp.settings import TrainSettings
 
 Loss = Callable[[torch.Tensor, torch.Tensor, TrainSettings], torch.Tensor]
@@ -147,16 +149,38 @@ class SeveralObjective:
         return each.mean(dim=-1)
 
 
+class WordsObjective:
+    """The loss of a run that labels words: a row's is the mean over its words.
+
+    Args:
+        each: of logits [W,C] and labels [W], the losses [W].
+    """
+
+    def __init__(self, each: Objective) -> None:
+        self.each = each
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """logits [B,W,C], labels [B,W], below zero where nothing is asked -> losses [B]."""
+        asked = labels >= 0
+        losses = logits.new_zeros(labels.shape, dtype=torch.float32)
+        losses[asked] = self.each(logits[asked], labels[asked])
+        return losses.sum(dim=1) / asked.sum(dim=1).clamp(min=1)
+
+
 def make_objective(
-    settings: TrainSettings, labels: np.ndarray, count: int, device: torch.device
-) -> Objective | SeveralObjective:
-    """The objective that fits the training rows' labels: [N] class numbers below `count`, or [N,C].
+    settings: TrainSettings, labels: Sequence[Any], head: ClassifyHead, device: torch.device
+) -> Objective | SeveralObjective | WordsObjective:
+    """The objective that fits what the head says and the training rows' labels, as datasets have them.
 
     Raises SettingsError.
     """
-    if labels.ndim == 2:
-        return SeveralObjective(settings, labels.sum(axis=0).astype(int), len(labels), device)
-    return Objective(settings, np.bincount(labels, minlength=count).tolist(), device)
+    if head.several:
+        counts = np.sum(labels, axis=0).astype(int)
+        return SeveralObjective(settings, counts, len(labels), device)
+    numbers = np.concatenate(labels) if head.of_words else np.asarray(labels)
+    counts = np.bincount(numbers, minlength=head.out.out_features)
+    objective = Objective(settings, counts.tolist(), device)
+    return WordsObjective(objective) if head.of_words else objective
 
 
 def _choose(table: dict[str, Loss], settings: TrainSettings) -> Loss:

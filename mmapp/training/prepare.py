@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmapp.data.labels import infer_task, label_set, with_task
+from mmapp.data.cells import words_of
+from mmapp.data.labels import label_set, task_of, with_task
 from mmapp.data.loading import PairDataset, PairLoader
 from mmapp.data.pairs import SPLITS, LabelSet, PairTable
 from mmapp.data.processor import FusionProcessor, build_processor
@@ -84,7 +85,7 @@ def prepare(
         TrainingError: there is nothing to learn from or nothing to tell apart.
     """
     origin = Origin(settings) if settings.start_from else None
-    task = infer_task(table.labels()) if settings.task == "auto" else settings.task
+    task = task_of(table, settings.task)
     for name, choices, what in ((task, TASKS, "task"), (settings.fusion, FUSIONS, "fusion")):
         if name not in choices:
             raise SettingsError(f"There is no {what} {name!r}. Expected one of {', '.join(choices)}.")
@@ -98,7 +99,7 @@ def prepare(
         labels = origin.labels(labels, task)
         processor = processor or origin.processor(settings)
     if processor is None:
-        texts = [text for text in table.part("train").frame["text"] if text]
+        texts = [_spelled(text, labels) for text in table.part("train").frame["text"] if text]
         processor = build_processor(settings, texts, _usual_side(table))
     seed_everything(settings.seed)
     model = build_model(settings, task, labels, processor, origin)
@@ -108,6 +109,11 @@ def prepare(
     ).model_dump()
     model.config.data_fingerprint = identity
     return Prepared(model, processor, _loaders(table, labels, processor, settings, folder), anew)
+
+
+def _spelled(text: str, labels: LabelSet) -> str:
+    """A text as the tokenizer will see it."""
+    return " ".join(words_of(text)) if labels.of_words else text
 
 
 def build_model(
@@ -131,6 +137,7 @@ def build_model(
         task=task,
         width=settings.width,
         dropout=settings.dropout,
+        alignment=settings.alignment,
         id2label=dict(enumerate(labels.names)),
         label2id={name: i for i, name in enumerate(labels.names)},
     )
@@ -229,7 +236,9 @@ def _loaders(
     judged = rows_at_once(inference_device(), processor.image_size, settings.batch_size)
     made = {}
     for split in SPLITS:
-        dataset = PairDataset(table.part(split), processor, labels, folder)
+        dataset = PairDataset(
+            table.part(split), processor, labels, folder, of_words=labels.of_words
+        )
         learning = split == "train"
         made[split] = PairLoader(
             dataset,

@@ -16,13 +16,16 @@ from torch.optim.lr_scheduler import LambdaLR
 from mmapp.data.loading import Batch, Shard
 from mmapp.errors import TrainingError
 from mmapp.evaluation.outputs import forward_inputs, to_device
+from mmapp.training.contrastive import ContrastiveTerm
 
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 SPLIT = (
     "The memory did not suffice for {size} pairs at once; from here on each batch is worked through "
-    "in {parts} parts. The result is the same, each step takes a little longer."
+    "in {parts} parts. {result}, each step takes a little longer."
 )
+SAME = "The result is the same"
+COMPARED_LESS = "Alignment compares the pairs of a part only, with fewer others than before"
 TOO_SMALL = (
     "The memory does not suffice even for one pair at a time. Choose smaller encoders, a smaller "
     "image_size or max_length, or tuning head."
@@ -37,6 +40,7 @@ class Stepper:
         optimizer: likewise.
         schedule: moved on by one at every step.
         objective: logits [B,C], labels [B] -> losses [B].
+        contrast: adds to them, of an aligned model.
         accelerator: this process's.
         shard: this process's part of every batch.
         clip: longest gradient allowed; 0 for any.
@@ -53,6 +57,7 @@ class Stepper:
         schedule: LambdaLR,
         *,
         objective: Objective,
+        contrast: ContrastiveTerm | None = None,
         accelerator: Accelerator,
         shard: Shard,
         clip: float,
@@ -62,6 +67,7 @@ class Stepper:
         self.optimizer = optimizer
         self.schedule = schedule
         self.objective = objective
+        self.contrast = contrast
         self.accelerator = accelerator
         self.shard = shard
         self.clip = clip
@@ -106,8 +112,10 @@ class Stepper:
             moved = to_device(part, self.accelerator.device)
             last = number == len(parts)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                logits = self.model(**forward_inputs(moved)).logits
-                losses = self.objective(logits, moved["labels"])
+                output = self.model(**forward_inputs(moved))
+                losses = self.objective(output.logits, moved["labels"])
+                if self.contrast is not None:
+                    losses = losses + self.contrast(output, moved["index"])
                 self.accelerator.backward(losses.sum() * (factor / rows))
             total += float(losses.detach().sum())
         return total / rows
@@ -119,7 +127,8 @@ class Stepper:
             torch.cuda.empty_cache()
         if self.parts >= rows or self.shard.world > 1:
             raise TrainingError(TOO_SMALL if self.shard.world == 1 else _MANY)
-        self.warnings.append(SPLIT.format(size=-(-rows // self.parts), parts=2 * self.parts))
+        size, result = -(-rows // self.parts), SAME if self.contrast is None else COMPARED_LESS
+        self.warnings.append(SPLIT.format(size=size, parts=2 * self.parts, result=result))
         self.parts *= 2
 
 

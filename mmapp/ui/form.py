@@ -11,7 +11,7 @@ from gradio.components import Component
 from pydantic.fields import FieldInfo
 
 from mmapp.choices import choices_of
-from mmapp.settings import Settings
+from mmapp.knobs import Settings
 from mmapp.ui import words
 
 

@@ -14,6 +14,7 @@ from mmapp.errors import CheckpointError, MmappError
 from mmapp.runs.queue import RunQueue, new_name
 from mmapp.runs.run import Run, list_runs
 from mmapp.storage import SHIPPED as BUNDLED
+from mmapp.storage.folder import read_json
 from mmapp.ui import words
 
 if TYPE_CHECKING:
@@ -101,6 +102,10 @@ class Shelf:
             if key in names:
                 return place / str(key)
         raise CheckpointError(words.NO_MODEL)
+
+    def aligned(self, key: str | None) -> bool:
+        """Can a checkpoint answer by label names alone? Raises CheckpointError."""
+        return key is not None and bool(read_json(self.folder(key) / "config.json").get("alignment"))
 
     def open(self, key: str | None) -> Predictor:
         """The checkpoint, opened; the last few stay open.

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from mmapp.data.cells import OUTSIDE
 from mmapp.ui import words
 from mmapp.ui.handlers import spoken
 from mmapp.ui.shelf import BUNDLED, Shelf
@@ -43,9 +44,19 @@ def build(shelf: Shelf) -> TryTab:
                 image = gr.Image(
                     label=words.IMAGE, type="filepath", height=260, elem_id="try-image"
                 )
+                names = gr.Textbox(
+                    label=words.NAMES,
+                    info=words.NAMES_INFO,
+                    value="",
+                    visible=shelf.aligned(shelf.first()),
+                    elem_id="try-names",
+                )
                 ask = gr.Button(words.PREDICT, variant="primary", elem_id="try-predict")
             with gr.Column(scale=2, min_width=300):
                 answer = gr.Label(label=words.ANSWER, num_top_classes=6, elem_id="try-answer")
+                tagged = gr.HighlightedText(
+                    label=words.TAGGED, visible=False, show_legend=True, elem_id="try-tagged"
+                )
                 examples = _examples()
                 if examples:
                     gr.Examples(examples, [text, image], label=words.EXAMPLES)
@@ -59,15 +70,38 @@ def build(shelf: Shelf) -> TryTab:
             result = gr.File(label=words.MANY_RESULT, interactive=False)
 
     @spoken
-    def predict(key: str | None, words_given: str | None, picture: str | None) -> dict[str, float]:
+    def predict(
+        key: str | None, words_given: str | None, picture: str | None, names: str | None = ""
+    ) -> tuple[gr.Label, gr.HighlightedText]:
         """Ask a finished model about one pair.
 
         Args:
             key: which model, as the list of models names it.
             words_given: the text; may be empty.
             picture: the image file; may be absent.
+            names: labels to answer with, separated by commas, of a model trained with alignment; empty
+                for those it has learnt.
+
+        Returns:
+            The probability of each label; of a model that tags words, each word with its tag.
         """
-        return shelf.open(key).predict(words_given or None, picture).probabilities
+        predictor = shelf.open(key)
+        if names and names.strip():
+            found = predictor.zero_shot(names.split(","), words_given, picture)
+        else:
+            found = predictor.predict(words_given or None, picture)
+        marked: list[tuple[str, str | float | None]] = [
+            (f"{word} ", None if tag == OUTSIDE else tag) for word, tag, _ in found.words
+        ]
+        return (
+            gr.Label(found.probabilities or None, visible=not marked),
+            gr.HighlightedText(marked or None, visible=bool(marked)),
+        )
+
+    @spoken
+    def offer(key: str | None) -> gr.Textbox:
+        """Names are asked for only where the model can answer with them."""
+        return gr.Textbox(value="", visible=shelf.aligned(key))
 
     @spoken
     def predict_many(key: str | None, uploaded: str | None) -> tuple[Any, str]:
@@ -82,8 +116,13 @@ def build(shelf: Shelf) -> TryTab:
         return str(output), words.MANY_DONE.format(answered=answered, rows=rows)
 
     gr.on(
-        [ask.click, text.submit], predict, [model, text, image], answer, api_name="predict"
+        [ask.click, text.submit, names.submit],
+        predict,
+        [model, text, image, names],
+        [answer, tagged],
+        api_name="predict",
     )
+    model.change(offer, model, names, api_visibility="private", show_progress="hidden")
     start.click(predict_many, [model, file], [result, summary], api_name="predict_table")
     return TryTab(model)
 

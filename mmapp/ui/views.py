@@ -6,16 +6,20 @@ import base64
 import html
 import io
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
+from mmapp.data.cells import OUTSIDE, json_list, words_of
 from mmapp.data.images import open_image
 from mmapp.data.pairs import SPLITS, Finding, Pair, PairTable
 from mmapp.ui import plots, words
 
 CARDS = 12
 THUMBNAIL = 192  # pixels
+SHOWN_LETTERS = 140
+SHOWN_WORDS = 30
 SHOWN_OF_A_KIND = 5
 
 
@@ -43,13 +47,31 @@ def cards(table: PairTable) -> str:
 
 
 def _card(pair: Pair) -> str:
-    text = pair.text or ""
-    text = html.escape(text if len(text) <= 140 else f"{text[:140]} …")
-    label = f'<span class="mm-chip label">{html.escape(pair.label)}</span>' if pair.label else ""
+    tags = json_list(pair.label) if pair.label and json_list(pair.text or "") else None
+    told = pair.text or ""
+    text = _plain_text(told) if tags is None else _tagged_text(words_of(told), tags)
+    label = ""
+    if pair.label and tags is None:
+        label = f'<span class="mm-chip label">{html.escape(pair.label)}</span>'
     return (
         f'<article class="mm-card">{_thumbnail(pair.image)}<p>{text}</p>'
         f'<footer>{label}<span class="mm-chip">#{pair.row}</span></footer></article>'
     )
+
+
+def _plain_text(text: str) -> str:
+    return html.escape(text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]} …")
+
+
+def _tagged_text(words: Sequence[str], tags: Sequence[str]) -> str:
+    """The words of a tagged text; those that are not outside are marked, their tags to hover over."""
+    shown = [
+        html.escape(word)
+        if tag == OUTSIDE
+        else f'<mark title="{html.escape(tag, quote=True)}">{html.escape(word)}</mark>'
+        for word, tag in zip(words[:SHOWN_WORDS], tags, strict=False)
+    ]
+    return " ".join([*shown, "…"] if len(words) > SHOWN_WORDS else shown)
 
 
 def _thumbnail(path: Path | None) -> str:
@@ -97,13 +119,27 @@ def report(values: dict[str, Any]) -> str:
             bracket = f" ({interval[0]:.3f} – {interval[1]:.3f})" if interval else ""
             tiles.append((f"{values[name]:.3f}", f"{title}{bracket}"))
     tiles.append((f"{values['n']:,}", words.TEST_PAIRS))
-    lines = [words.MAJORITY.format(**values["majority"])]
+    lines = [words.MAJORITY.format(**values["majority"]), *_retrieval(values.get("retrieval", {}))]
     if "before" in values:
         low, high = values["change"]["interval"]
         before, change = values["before"]["accuracy"], values["change"]["accuracy"]
         lines.insert(0, words.BEFORE.format(before=before, change=change, low=low, high=high))
+    calibration = values.get("calibration", {})
+    if calibration.get("temperature", 1.0) != 1.0:
+        lines.append(words.CALIBRATED.format(**calibration))
     told = "<br>".join(map(html.escape, lines))
     return f'{plots.figures(tiles)}<p class="mm quiet">{told}</p>'
+
+
+def _retrieval(found: dict[str, Any]) -> Iterator[str]:
+    """How often an aligned model finds the other half of a pair, a sentence a direction."""
+    for direction, sentence in words.RETRIEVAL.items():
+        if direction in found:
+            told = found[direction]
+            low, high = told["interval"]
+            share, chance = told["recall@1"], told["chance@1"]
+            figures = words.RETRIEVED.format(share=share, low=low, high=high, chance=chance)
+            yield sentence.format(candidates=told["candidates"]) + figures
 
 
 def per_class(values: dict[str, Any]) -> str:

@@ -15,8 +15,11 @@ MODEL_INFO = "The bundled one, or one of your own runs."
 TEXT = "Text"
 TEXT_PLACEHOLDER = "What the picture comes with: a description, a question, a claim"
 IMAGE = "Image"
+NAMES = "Answer with one of these (optional)"
+NAMES_INFO = "Any labels, separated by commas: this model answers by their names, learnt or not."
 PREDICT = "Predict"
 ANSWER = "Answer"
+TAGGED = "Words and their labels"
 EXAMPLES = "Examples"
 MANY = "Many pairs at once"
 MANY_INTRO = "A zip or a table, as for training but without labels. You get a CSV with as many rows."
@@ -33,6 +36,7 @@ SAMPLE = "Sample"
 SAMPLES = {
     "digits": "Digits: does the text describe the handwritten digit?",
     "parcels": "Parcels: which shelf, by handwritten zone and contents?",
+    "spot": "Spot: which words of the line name the digit in the picture?",
 }
 UPLOAD = "Your pairs"
 UPLOAD_INFO = (
@@ -143,12 +147,24 @@ NO_REPORT = "No finished run yet. The bundled model's report is shown as soon as
 BUNDLED = "bundled: {name}"
 HEADLINES = {
     "accuracy": "Accuracy",
+    "entity_f1": "Entity F1",
     "macro_f1": "Macro F1",
     "balanced_accuracy": "Balanced accuracy",
+    "roc_auc": "ROC-AUC",
+    "average_precision": "Average precision",
     "log_loss": "Log loss",
 }
 TEST_PAIRS = "test pairs"
 BEFORE = "Before: accuracy {before:.3f}; change {change:+.3f} ({low:+.3f} – {high:+.3f})"
+CALIBRATED = (
+    "Calibrated on validation pairs: expected calibration error {ece:.3f}, {ece_before:.3f} before "
+    "(temperature {temperature:.2f})"
+)
+RETRIEVAL = {
+    "text_to_image": "A text finds its image first among {candidates}",
+    "image_to_text": "An image finds its text first among {candidates}",
+}
+RETRIEVED = ": {share:.3f} ({low:.3f} – {high:.3f}), by chance {chance:.3f}"
 MAJORITY = "Always answering {label}: accuracy {accuracy:.3f}"
 PER_CLASS = "Label by label"
 CONFUSION = "Confusion: rows are the true labels, columns the answers"

@@ -74,6 +74,7 @@ def test_a_run_starts_from_the_bundled_model_and_says_what_it_changed(page: Page
     expect(page.get_by_label("Image size (pixels)")).to_have_value("32")  # the model's own
     page.get_by_label("Shots (pairs)").fill("10")
     page.get_by_label("Epochs (epochs)").fill("1")
+    page.get_by_label("Alignment").fill("1")
     page.locator("#train-start").click()
     status = page.locator("#train-status")
     expect(status).to_contain_text("Done", timeout=TRAINING)
@@ -81,6 +82,12 @@ def test_a_run_starts_from_the_bundled_model_and_says_what_it_changed(page: Page
     tab(page, "Results")
     headline = page.locator("#results-headline")
     expect(headline).to_contain_text(re.compile(r"Before: accuracy 0\.97\d; change [+-]0\.\d{3} \("))
+
+    tab(page, "Try")  # its texts and images were aligned, so it answers by names it never learnt
+    page.locator("#try-names textarea, #try-names input").fill("a seven, a two")
+    page.locator("#try-text textarea").fill("seven")
+    page.locator("#try-predict").click()
+    expect(page.locator("#try-answer")).to_contain_text("a two", timeout=30_000)
 
 
 def test_an_uploaded_zip_shows_its_pairs_and_names_each_bad_row(

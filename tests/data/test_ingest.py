@@ -178,7 +178,8 @@ def test_a_source_that_does_not_exist_is_answered_with_what_would(tmp_path: Path
         load_pairs(tmp_path / "gone.zip")
     assert str(refused.value) == (
         f"There is no {tmp_path}/gone.zip. Expected a zip, a folder, a table (.csv, .tsv, .jsonl, "
-        ".json, .parquet) or one of sample:digits, sample:parcels."
+        ".json, .parquet) or one of sample:digits, sample:parcels, "
+        "sample:spot."
     )
 
 
@@ -195,7 +196,7 @@ def test_another_kind_of_archive_is_answered_with_what_to_do(tmp_path: Path) -> 
 def test_an_unknown_sample_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         load_pairs("sample:cats", workspace=tmp_path)
-    assert str(refused.value) == "There is no sample 'cats'. Choose one of digits, parcels."
+    assert str(refused.value) == "There is no sample 'cats'. Choose one of digits, parcels, spot."
 
 
 def halves(tmp_path: Path, png: Png, csv_text: CsvText, put_files: Put, lacking: int) -> Path:

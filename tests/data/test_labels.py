@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mmapp.data.labels import infer_task, label_set, with_task
+from mmapp.data.labels import belonging, infer_task, label_set, with_task
 from mmapp.data.pairs import PairTable
 from mmapp.errors import DataError
 
@@ -61,3 +61,8 @@ def test_labels_of_other_tasks_stay_as_they_are(good_rows: GoodRows) -> None:
 def test_match_is_class_1_even_where_only_one_of_the_two_occurs() -> None:
     assert label_set(["match"], "match").names == ("mismatch", "match")
     assert label_set(["no", "yes", "no"], "classify").names == ("no", "yes")
+
+
+def test_halves_belong_together_but_in_a_mismatch() -> None:
+    assert belonging([0, 1, 1], "match").tolist() == [False, True, True]
+    assert belonging([0, 1, 2], "classify").tolist() == [True, True, True]

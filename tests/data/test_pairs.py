@@ -79,6 +79,13 @@ def test_a_table_is_a_line_of_pairs(good_rows: GoodRows) -> None:
     assert table.labels() == ["x"]
 
 
+def test_the_same_halves_have_the_same_numbers() -> None:
+    halves = [("a", "1"), ("b", "1"), ("a", None), (None, "2"), (None, "1")]
+    frame = plain(pd.DataFrame(halves, columns=["text", "image_hash"]))
+    numbers = PairTable(frame, "here").halves().tolist()
+    assert numbers == [[0, 0], [1, 0], [0, -1], [-1, 1], [-1, 0]]
+
+
 def test_parts_are_disjoint_and_keep_the_order(good_rows: GoodRows) -> None:
     splits = ["test", "train", "validation", "train"]
     table = good_rows([{"text": f"{i}", "split": split} for i, split in enumerate(splits)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -170,6 +171,24 @@ def test_parcels_neither_half_is_enough(sample: Callable[[str], PairTable]) -> N
         assert abs((sides[kinds == kind] == "north").mean() - 0.5) < 0.02
 
 
+def test_spot_the_words_marked_name_the_picture_and_no_others_do(
+    sample: Callable[[str], PairTable],
+) -> None:
+    frame = sample("spot").frame
+    for text, label, digit in zip(frame["text"], frame["label"], digits_of(frame), strict=True):
+        words, tags = json.loads(text), json.loads(label)
+        marked = [word for word, tag in zip(words, tags, strict=True) if tag != "O"]
+        assert [WORDS[word] for word in marked if word in WORDS] == [digit]
+        assert sum(word in WORDS for word in words) == 3
+        assert [tag for tag in tags if tag.startswith("B-")] == ["B-SHOWN"]
+
+
+def test_spot_the_text_alone_cannot_tell_which(sample: Callable[[str], PairTable]) -> None:
+    """Every line stands beside three pictures, and each calls other words SHOWN."""
+    marked = sample("spot").frame.groupby("text")["label"].nunique()
+    assert (marked == 3).all()
+
+
 def test_a_sample_is_written_once_and_the_same_everywhere(tmp_path: Path) -> None:
     first = write_sample("parcels", tmp_path / "one")
     times = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
@@ -186,4 +205,4 @@ def test_a_sample_is_written_once_and_the_same_everywhere(tmp_path: Path) -> Non
 def test_an_unknown_sample_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         write_sample("letters", tmp_path)
-    assert str(refused.value) == ("There is no sample 'letters'. Choose one of digits, parcels.")
+    assert str(refused.value) == "There is no sample 'letters'. Choose one of digits, parcels, spot."

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from mmapp.models.encoders import Encoding
-from mmapp.models.heads import TASKS, ClassifyHead, MatchHead, MultilabelHead
+from mmapp.models.heads import TASKS, ClassifyHead, MatchHead, MultilabelHead, TagHead
 
 # Softmax: (3/4, 1/4) and (1/8, 7/8).
 LOGITS = torch.tensor([[math.log(3), 0.0], [0.0, math.log(7)]])
 
 
-ONE_OF_N = [task for task, head in TASKS.items() if not head.several]
+ONE_OF_N = [task for task, head in TASKS.items() if not head.several and not head.of_words]
 
 
 @pytest.mark.parametrize("task", ONE_OF_N)
@@ -69,6 +69,31 @@ def test_dropout_hides_fused_numbers_while_training_only() -> None:
 def test_match_has_the_two_labels_of_a_classifier() -> None:
     assert issubclass(MatchHead, ClassifyHead)
     assert ONE_OF_N == ["classify", "match"]
+
+
+@torch.no_grad()
+def test_words_are_told_from_their_first_pieces() -> None:
+    head = TagHead(width=1, labels=2, dropout=0.0).eval()
+    head.out.weight.copy_(torch.tensor([[1.0], [-1.0]]))
+    head.out.bias.zero_()
+    tokens = torch.tensor([[[1.0], [2.0], [3.0]], [[4.0], [5.0], [6.0]]])
+    fused = Encoding(torch.zeros(2, 1), tokens, torch.ones(2, 3).bool())
+
+    logits = head(fused, torch.tensor([[0, 2], [1, -1]]))
+
+    assert logits[..., 0].tolist() == [[1, 3], [5, 4]]  # the last is no word, whatever it says
+    assert head(fused)[..., 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    one = Encoding(torch.zeros(1, 1), tokens[:1, :1], torch.ones(1, 1).bool())
+    assert head(one, torch.tensor([[0, 1, 2]]))[..., 0].tolist() == [[1, 1, 1]]
+
+
+def test_the_loss_of_a_tagged_row_is_the_mean_over_its_words() -> None:
+    logits = torch.stack([LOGITS, LOGITS])
+
+    losses = TagHead.losses(logits, torch.tensor([[1, 1], [1, -100]]))
+
+    expected = [(math.log(4) + math.log(8 / 7)) / 2, math.log(4)]
+    torch.testing.assert_close(losses, torch.tensor(expected))
 
 
 def test_several_labels_are_questions_each_on_its_own() -> None:

@@ -16,7 +16,8 @@ from mmapp.errors import SettingsError
 from mmapp.models.configuration import FusionConfig
 from mmapp.models.encoders import Encoding
 from mmapp.models.fusion import FUSIONS
-from mmapp.models.model import FusionModel, Projection, Standardise
+from mmapp.models.model import FusionModel
+from mmapp.models.projection import Projection, Standardise
 from mmapp.models.scratch import SmallCnnConfig
 
 Inputs = dict[str, torch.Tensor]

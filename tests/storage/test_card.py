@@ -76,6 +76,26 @@ def test_a_model_that_began_with_anothers_weights_says_so(prepared: Prepared, fa
     ) in both
 
 
+def test_a_calibrated_model_says_what_that_did(prepared: Prepared, facts: Facts) -> None:
+    told = {"temperature": 1.42, "ece": 0.0312, "ece_before": 0.0584}
+    calibrated = replace(facts, report={**facts.report, "calibration": told})
+    assert (
+        "\nProbabilities were calibrated on validation pairs: expected calibration error 0.031, 0.058 "
+        "before (temperature 1.42).\n"
+    ) in write_card(prepared.model.config, prepared.processor, calibrated)
+    assert "alibrat" not in write_card(prepared.model.config, prepared.processor, facts)
+
+
+def test_an_aligned_model_says_how_often_halves_are_found(prepared: Prepared, facts: Facts) -> None:
+    found = {"candidates": 6, "recall@1": 0.5, "interval": [0.25, 0.75], "chance@1": 0.1667}
+    retrieval = {"pairs": 6, "text_to_image": found, "image_to_text": {**found, "recall@1": 1.0}}
+    aligned = replace(facts, report={**facts.report, "retrieval": retrieval})
+    assert (
+        "Text and image are aligned: a text finds its image first among 6 in 0.500 (0.250 – 0.750; by "
+        "chance 0.167), an image its text first among 6 in 1.000 (0.250 – 0.750; by chance 0.167). "
+    ) in write_card(prepared.model.config, prepared.processor, aligned)
+
+
 def test_every_number_of_the_sentences_is_measured(card: str, facts: Facts) -> None:
     """Tables and code blocks are taken out; each number that is left must be known."""
     prose = re.sub(r"(?m)^\|.*$", "", re.sub(r"(?s)```.*?```", "", body(card)))

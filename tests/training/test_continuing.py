@@ -49,6 +49,18 @@ def test_what_is_given_goes_first(first_run: Run) -> None:
     assert {name: getattr(settings, name) for name in given} == given
 
 
+def test_an_aligned_model_stays_one(first_run: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(first_run.checkpoint, tmp_path / "aligned"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "alignment": 0.5}))
+
+    assert continued(folder).alignment == 0.5
+    assert continued(folder, alignment=0.0).alignment == 0.0
+    del config["alignment"]  # as in the checkpoints of before
+    (folder / "config.json").write_text(json.dumps(config))
+    assert continued(folder).alignment == 0.0
+
+
 def test_columns_come_along_where_they_were_named(first_run: Run, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(first_run.checkpoint, tmp_path / "mine"))
     config = json.loads((folder / "config.json").read_text())

@@ -24,7 +24,7 @@ from mmapp.training.state import TrainingState
 KINDS = {
     "full": {"image_encoder": "scratch:resnet", "fusion": "attention"},
     "head": {"tuning": "head", "fusion": "attention"},
-    "head without tokens": {"tuning": "head", "fusion": "bilinear"},
+    "head without tokens": {"tuning": "head", "fusion": "bilinear", "alignment": 1.0},
     "lora": {"tuning": "lora", "lora_rank": 2, "image_encoder": "scratch:resnet"},
     "bias": {"tuning": "bias", "optimizer": "sgd", "fusion": "attention"},
     "top-k": {
@@ -33,6 +33,7 @@ KINDS = {
         "layer_decay": 0.5,
         "optimizer": "adam",
         "image_encoder": "scratch:resnet",
+        "alignment": 1.0,
     },
 }
 

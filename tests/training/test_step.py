@@ -92,6 +92,18 @@ def test_too_little_memory_is_answered_by_parts_and_said_aloud(
         torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-4, msg=name)
 
 
+def test_where_fewer_pairs_are_compared_it_is_said(
+    small_pairs: PairTable, quick: TrainSettings
+) -> None:
+    settings = quick.replace(**ONE_STEP, alignment=1.0)
+    prepared = prepare(small_pairs, settings)
+    prepared.model.forward = Shortage(prepared.model.forward, holds=20)  # type: ignore[method-assign]
+    events = list(train(prepared.model, prepared.loaders, settings))
+
+    [warning] = [e.values["message"] for e in events if e.kind == "warning"]
+    assert "in 2 parts. Alignment compares the pairs of a part only, with fewer others" in warning
+
+
 def test_where_one_pair_is_too_much_training_ends_with_advice(
     small_pairs: PairTable, quick: TrainSettings
 ) -> None:

@@ -58,6 +58,17 @@ def test_a_key_leads_to_its_folder(shelf: Shelf, finished: Callable[[str], Run])
     assert shelf.folder("digits") == BUNDLED / "digits"
 
 
+def test_it_knows_which_models_answer_by_names(
+    shelf: Shelf, finished: Callable[[str], Run]
+) -> None:
+    run = finished("my data")
+    assert not shelf.aligned(run.id)
+    (run.checkpoint / "config.json").write_text('{"alignment": 0.5}')
+    assert shelf.aligned(run.id)
+    assert not shelf.aligned("digits")
+    assert not shelf.aligned(None)
+
+
 def test_no_other_key_leads_anywhere(
     shelf: Shelf, finished: Callable[[str], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,37 @@ def test_a_continued_report_says_what_was_before() -> None:
     assert told in views.report(values)
 
 
+def test_a_calibrated_models_report_says_what_that_did() -> None:
+    told = {"temperature": 1.42, "ece": 0.0312, "ece_before": 0.0584}
+    report = {"n": 8, "majority": {"label": "a", "accuracy": 0.5}}
+    assert (
+        "<br>Calibrated on validation pairs: expected calibration error 0.031, 0.058 before "
+        "(temperature 1.42)</p>"
+    ) in views.report({**report, "calibration": told})
+    assert "alibrat" not in views.report({**report, "calibration": {**told, "temperature": 1.0}})
+
+
+def test_an_aligned_models_report_says_how_often_halves_are_found() -> None:
+    found = {"candidates": 12, "recall@1": 0.75, "interval": [0.5, 0.875], "chance@1": 0.0833}
+    report = {"n": 12, "majority": {"label": "a", "accuracy": 0.5}}
+    markup = views.report({**report, "retrieval": {"pairs": 12, "text_to_image": found}})
+    assert (
+        "A text finds its image first among 12: 0.750 (0.500 – 0.875), by chance 0.083</p>" in markup
+    )
+    assert "finds" not in views.report({**report, "retrieval": {"pairs": 0}})
+
+
 def test_labels_are_listed_one_by_one() -> None:
     row = {"label": SCRIPT, "precision": 0.5, "recall": 0.25, "f1": 0.333333, "support": 4}
     markup = views.per_class({"per_class": [row]})
     assert re.findall(r"<td[^>]*>([^<]*)</td>", markup) == [SHOWN, "0.500", "0.250", "0.333", "4"]
+
+
+def test_of_a_tagged_text_the_words_are_marked_and_escaped() -> None:
+    pair = {"text": '["see", "<b>it</b>"]', "label": '["O", "B-\\"X"]'}
+    markup = views.cards(table(pair))
+    assert '<p>see <mark title="B-&quot;X">&lt;b&gt;it&lt;/b&gt;</mark></p>' in markup
+    assert 'class="mm-chip label"' not in markup
+    words_told = [str(n) for n in range(40)]
+    long = {"text": json.dumps(words_told), "label": json.dumps(["O"] * 40)}
+    assert "29 …</p>" in views.cards(table(long))
