@@ -45,7 +45,7 @@ interval over those pairs.
 
 {scores}
 
-Always answering {majority_label} would reach an accuracy of {majority_accuracy:.3f}.{before}{calibration}{retrieval}
+Always answering {majority_label} would reach an accuracy of {majority_accuracy:.3f}.{before}{further}
 
 {classes}
 
@@ -101,8 +101,7 @@ def write_card(config: FusionConfig, processor: FusionProcessor, facts: Facts) -
         majority_label=_plain(repr(majority["label"])),
         majority_accuracy=majority["accuracy"],
         before=_before(report, facts.settings),
-        calibration=_calibration(report),
-        retrieval=_retrieval(report),
+        further=_calibration(report) + _retrieval(report),
         classes=_classes(report),
         source=_in_code(_source(data)),
         used=data["used"],
@@ -192,7 +191,8 @@ def _calibration(report: dict[str, Any]) -> str:
         return ""
     return (
         "\n\nProbabilities were calibrated on validation pairs: expected calibration error "
-        f"{found['ece']:.3f}, {found['ece_before']:.3f} before (temperature {found['temperature']:.2f})."
+        f"{found['ece']:.3f}, {found['ece_before']:.3f} before "
+        f"(temperature {found['temperature']:.2f})."
     )
 
 
