@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -134,7 +134,8 @@ def collect(
     if shard and shard.world > 1:
         found = gather_object(found)
     if getattr(model, "of_words", False):
-        return words_in_order(found, loader.dataset.asked, model.config.label_names)  # type: ignore
+        names = cast(Any, model).config.label_names
+        return words_in_order(found, loader.dataset.asked, names)
     return _in_order(found, len(loader.dataset), getattr(model, "several", False))
 
 
