@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from mmapp.inference.predictor import Predictor
 
 STOPPED_BY_USER = 130
+FIGURES = (
+    "accuracy", "entity_f1", "macro_f1", "balanced_accuracy", "roc_auc", "average_precision", "log_loss"
+)  # fmt: skip
 
 
 def run_training(
@@ -234,8 +237,7 @@ def summary(report: dict[str, Any]) -> str:
     if not report.get("n"):
         return f"{report.get('split', '')}: no rows"
     lines = [f"{report['split']}: {report['n']} pairs"]
-    wanted = ("accuracy", "entity_f1", "macro_f1", "balanced_accuracy", "log_loss")
-    for name in filter(report.__contains__, wanted):
+    for name in filter(report.__contains__, FIGURES):
         low, high = report["intervals"].get(name, (math.nan, math.nan))
         interval = "" if math.isnan(low) else f"  (95 %: {low:.3f} – {high:.3f})"
         lines.append(f"  {name:<18}{report[name]:.3f}{interval}")
@@ -245,6 +247,7 @@ def summary(report: dict[str, Any]) -> str:
             f"  before: accuracy {report['before']['accuracy']:.3f}; change {change:+.3f} "
             f"({low:+.3f} – {high:+.3f})"
         )
+    lines += _calibrated(report.get("calibration", {}))
     lines += _found(report.get("retrieval", {}))
     majority = report["majority"]
     lines.append(f"  always {majority['label']!r}: accuracy {majority['accuracy']:.3f}")
@@ -256,6 +259,15 @@ def summary(report: dict[str, Any]) -> str:
             f"{row['f1']:5.3f}  {row['support']:5}"
         )
     return "\n".join(lines)
+
+
+def _calibrated(calibration: dict[str, Any]) -> Iterator[str]:
+    """What the temperature did, where there is one."""
+    if calibration.get("temperature", 1.0) != 1.0:
+        yield (
+            f"  calibrated on validation pairs: expected calibration error {calibration['ece']:.3f}, "
+            f"{calibration['ece_before']:.3f} before (temperature {calibration['temperature']:.2f})"
+        )
 
 
 def _found(retrieval: dict[str, Any]) -> Iterator[str]:

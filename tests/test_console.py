@@ -50,6 +50,18 @@ def test_before_and_change_are_told_in_one_line() -> None:
     assert line == "  before: accuracy 0.630; change +0.120 (+0.050 – +0.190)"
 
 
+def test_what_the_temperature_did_is_told_in_one_line() -> None:
+    told = {"temperature": 1.42, "ece": 0.0312, "ece_before": 0.0584}
+    line = console.summary(REPORT | {"calibration": told}).splitlines()[5]
+    assert line == (
+        "  calibrated on validation pairs: expected calibration error 0.031, 0.058 before "
+        "(temperature 1.42)"
+    )
+    assert console.summary(REPORT | {"calibration": {**told, "temperature": 1.0}}) == console.summary(
+        REPORT
+    )
+
+
 def test_a_report_of_nothing_says_so() -> None:
     assert console.summary({"n": 0, "split": "test"}) == "test: no rows"
 

@@ -39,6 +39,7 @@ class Outputs:
         several: each label's probability stands on its own.
         words: of the task tag, how many words each row has, [N].
         joint: [N,2,D] text and image in the joint space of an aligned model; absent halves are zeros.
+        temperature: what logits are divided by before they become probabilities; `collect` leaves 1.
     """
 
     logits: np.ndarray
@@ -46,6 +47,7 @@ class Outputs:
     several: bool = False
     joint: np.ndarray | None = None
     words: np.ndarray | None = None
+    temperature: float = 1.0
 
     def truth(self) -> np.ndarray:
         """The labels, of rows that are known to have them."""
@@ -66,10 +68,11 @@ class Outputs:
         return self.joint
 
     def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, [N,C] or [W,C]; of several labels, each one's sigmoid."""
+        """Softmax of logits over temperature, [N,C] or [W,C]; of several labels, each one's sigmoid."""
+        logits = self.logits / self.temperature
         if self.several:
-            return 0.5 * (1 + np.tanh(0.5 * self.logits))
-        shifted = self.logits - self.logits.max(axis=1, keepdims=True)
+            return 0.5 * (1 + np.tanh(0.5 * logits))
+        shifted = logits - logits.max(axis=1, keepdims=True)
         raised = np.exp(shifted)
         return raised / raised.sum(axis=1, keepdims=True)
 

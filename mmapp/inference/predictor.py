@@ -281,7 +281,9 @@ class Predictor:
         return self._together([m.of_table(table, labels, progress) for m in self.members])
 
     def _together(self, outputs: Sequence[Outputs]) -> Outputs:
-        """One model's own outputs; of several, the logarithms of what they say together."""
+        """One model's own outputs, calibrated; of several, the logarithms of what they say together."""
+        pairs = zip(self.members, outputs, strict=True)
+        outputs = [replace(out, temperature=m.model.config.temperature) for m, out in pairs]
         first = outputs[0]
         if len(outputs) == 1 or not len(first.logits):
             return first
@@ -291,7 +293,7 @@ class Predictor:
         logits = np.log(given)
         if first.several:
             logits = logits - np.log((1 - given).clip(1e-12, 1.0))
-        return replace(first, logits=logits)
+        return replace(first, logits=logits, temperature=1.0)
 
     def _opened(
         self, texts: Sequence[str | None], images: Sequence[Picture | None]

@@ -24,6 +24,8 @@ class FusionConfig(PreTrainedConfig):
         dropout: share of fused numbers hidden while training.
         alignment: weight of the contrastive term it is trained with; above 0 it has a joint space.
         fixed_batch_norm: keep the image encoder's batch-norm statistics as pretrained.
+        temperature: what logits are divided by before they become probabilities; found on validation
+            pairs once training is over.
         data_settings: how the training data was read and dealt, so that it can be dealt again.
         data_fingerprint: hash of the training table's content, to recognise it.
         format_version: of the checkpoint's layout.
@@ -47,6 +49,7 @@ class FusionConfig(PreTrainedConfig):
     dropout: float = 0.1
     alignment: float = 0.0
     fixed_batch_norm: bool = False
+    temperature: float = 1.0
     data_settings: dict | None = None
     data_fingerprint: str = ""
     format_version: int = FORMAT_VERSION

@@ -50,7 +50,7 @@ def change(start: str, model: FusionModel, rows: PairTable, after: Outputs) -> d
     if predictor.task != model.config.task or not set(names) & set(own):
         return {}
     said = _under(names, own, predictor.outputs(rows, None).probabilities())
-    before = replace(after, logits=np.log(said.clip(1e-12, 1.0)))
+    before = replace(after, logits=np.log(said.clip(1e-12, 1.0)), temperature=1.0)
     if after.several:
         before = replace(before, logits=before.logits - np.log((1 - said).clip(1e-12, 1.0)))
     by, low, high = _gain(before, after)

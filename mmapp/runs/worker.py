@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mmapp.data.ingest import load_pairs
 from mmapp.data.pairs import PairTable
 from mmapp.device import cores
 from mmapp.errors import MmappError
+from mmapp.evaluation.calibration import fit_temperature
 from mmapp.evaluation.outputs import collect
 from mmapp.evaluation.report import make_report
 from mmapp.evaluation.retrieval import retrieval_report
@@ -191,11 +193,14 @@ class _Worker:
         state: TrainingState,
         finished: dict[str, Any],
     ) -> None:
-        """Report on the test split and lay down the checkpoint."""
+        """Calibrate on the validation split, report on the test split, lay down the checkpoint."""
         model = prepared.model
         device = next(model.parameters()).device
         test = prepared.loaders.test
-        outputs = collect(model, test, device=device)
+        known = collect(model, prepared.loaders.validation, device=device)
+        temperature = fit_temperature(known.logits, known.truth())
+        model.config.temperature = temperature
+        outputs = replace(collect(model, test, device=device), temperature=temperature)
         report = make_report(outputs, list(model.config.label_names), "test")
         report |= retrieval_report(outputs, test.dataset.halves, model.config.task)
         report["best_epoch"] = finished["best_epoch"]

@@ -45,7 +45,7 @@ interval over those pairs.
 
 {scores}
 
-Always answering {majority_label} would reach an accuracy of {majority_accuracy:.3f}.{before}{retrieval}
+Always answering {majority_label} would reach an accuracy of {majority_accuracy:.3f}.{before}{further}
 
 {classes}
 
@@ -101,7 +101,7 @@ def write_card(config: FusionConfig, processor: FusionProcessor, facts: Facts) -
         majority_label=_plain(repr(majority["label"])),
         majority_accuracy=majority["accuracy"],
         before=_before(report, facts.settings),
-        retrieval=_retrieval(report),
+        further=_calibration(report) + _retrieval(report),
         classes=_classes(report),
         source=_in_code(_source(data)),
         used=data["used"],
@@ -181,6 +181,18 @@ def _before(report: dict[str, Any], settings: dict[str, Any]) -> str:
     return (
         f"{start}; on the same pairs, before: accuracy {report['before']['accuracy']:.3f}; change "
         f"{change:+.3f} ({low:+.3f} – {high:+.3f})."
+    )
+
+
+def _calibration(report: dict[str, Any]) -> str:
+    """What the temperature did to how far the probabilities can be believed, where there is one."""
+    found = report.get("calibration", {})
+    if found.get("temperature", 1.0) == 1.0:
+        return ""
+    return (
+        "\n\nProbabilities were calibrated on validation pairs: expected calibration error "
+        f"{found['ece']:.3f}, {found['ece_before']:.3f} before "
+        f"(temperature {found['temperature']:.2f})."
     )
 
 

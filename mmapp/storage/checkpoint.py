@@ -14,6 +14,7 @@ Knows no run and no Hub. What is read back is never executed and never unpickled
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import textwrap
@@ -130,7 +131,7 @@ def check_folder(folder: Path) -> None:
 
     Raises:
         CheckpointError: a file is missing, config.json is not ours, asks for code, or is of a
-            format newer than this app; or an adapter lies beside it.
+            format newer than this app or of an impossible temperature; or an adapter lies beside it.
     """
     values = read_json(folder / "config.json")
     if values.get("model_type") != FusionConfig.model_type:
@@ -149,6 +150,11 @@ def check_folder(folder: Path) -> None:
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} is of format {version}; this app reads up to {FORMAT_VERSION}. Update the app."
+        )
+    temperature = values.get("temperature", 1.0)
+    if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+        raise CheckpointError(
+            f"{folder} is calibrated by the temperature {temperature!r}; expected a number above zero."
         )
     if not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
         raise CheckpointError(f"{folder} has no {WEIGHTS}; other weight files are not read.")

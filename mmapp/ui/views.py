@@ -124,6 +124,9 @@ def report(values: dict[str, Any]) -> str:
         low, high = values["change"]["interval"]
         before, change = values["before"]["accuracy"], values["change"]["accuracy"]
         lines.insert(0, words.BEFORE.format(before=before, change=change, low=low, high=high))
+    calibration = values.get("calibration", {})
+    if calibration.get("temperature", 1.0) != 1.0:
+        lines.append(words.CALIBRATED.format(**calibration))
     told = "<br>".join(map(html.escape, lines))
     return f'{plots.figures(tiles)}<p class="mm quiet">{told}</p>'
 

@@ -150,10 +150,16 @@ HEADLINES = {
     "entity_f1": "Entity F1",
     "macro_f1": "Macro F1",
     "balanced_accuracy": "Balanced accuracy",
+    "roc_auc": "ROC-AUC",
+    "average_precision": "Average precision",
     "log_loss": "Log loss",
 }
 TEST_PAIRS = "test pairs"
 BEFORE = "Before: accuracy {before:.3f}; change {change:+.3f} ({low:+.3f} – {high:+.3f})"
+CALIBRATED = (
+    "Calibrated on validation pairs: expected calibration error {ece:.3f}, {ece_before:.3f} before "
+    "(temperature {temperature:.2f})"
+)
 RETRIEVAL = {
     "text_to_image": "A text finds its image first among {candidates}",
     "image_to_text": "An image finds its text first among {candidates}",

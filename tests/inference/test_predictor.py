@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmapp.data.pairs import LabelSet, PairTable
 from mmapp.errors import CheckpointError, DataError
 from mmapp.inference.predictor import Prediction, Predictor
+from mmapp.inference.scoring import evaluate
 from mmapp.runs.run import Run
 
 
@@ -40,6 +42,34 @@ def test_its_answers_are_the_reports(predictor: Predictor, tested: PairTable, tr
     assert np.mean(right) == report["accuracy"]
     assert counts == report["confusion"]["counts"]
     assert -np.mean(np.log(given)) == pytest.approx(report["log_loss"], abs=1e-6)
+
+
+def test_its_probabilities_are_those_of_the_temperature(
+    predictor: Predictor, tested: PairTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint's own, and another that is put in its place; for a table and for one pair."""
+    [member], pair = predictor.members, next(iter(tested))
+    logits = member.of_table(tested, None, None).logits
+    own = predictor.model.config.temperature
+    assert own != 1.0
+    for temperature in (own, 2.5):
+        monkeypatch.setattr(predictor.model.config, "temperature", temperature)
+        expected = torch.softmax(torch.tensor(logits) / temperature, dim=1).numpy()
+        said = predictor.predict_table(tested)
+        found = [[row.probabilities[name] for name in predictor.labels.names] for row in said]
+        assert np.array(found) == pytest.approx(expected, abs=1e-6)
+        alone = predictor.predict(pair.text, pair.image).probabilities
+        assert alone == pytest.approx(said[0].probabilities, abs=1e-5)
+
+
+def test_evaluate_says_of_the_calibration_what_the_report_said(
+    predictor: Predictor, trained: Run
+) -> None:
+    told, found = (trained.report() or {})["calibration"], evaluate(predictor, trained.order().data)
+    figures = ("temperature", "ece", "ece_before", "log_loss", "log_loss_before")
+    assert {k: found["calibration"][k] for k in figures} == pytest.approx(
+        {k: told[k] for k in figures}, abs=1e-5
+    )
 
 
 def test_one_pair_is_answered_as_it_is_in_a_table(predictor: Predictor, tested: PairTable) -> None:

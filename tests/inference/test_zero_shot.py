@@ -140,6 +140,16 @@ def test_a_table_is_answered_as_its_pairs_are(asked: Predictor, data: Path) -> N
         assert alone.probabilities == pytest.approx(dict(zip(names.names, row, strict=True)), abs=1e-5)
 
 
+def test_the_temperature_of_the_learnt_labels_does_not_reach_answers_by_name(
+    asked: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "nothing but blue"
+    before, learnt = asked.zero_shot(["blue", "red"], text), asked.predict(text)
+    monkeypatch.setattr(asked.model.config, "temperature", 3.0)
+    assert asked.zero_shot(["blue", "red"], text) == before
+    assert asked.predict(text).probabilities != pytest.approx(learnt.probabilities)
+
+
 def test_a_text_alone_a_picture_alone_or_both_are_answered(asked: Predictor, data: Path) -> None:
     red, blue = data / "red-test-0.png", data / "blue-test-0.png"
     assert asked.zero_shot(["blue", " red ", "red"], image=red).label == "red"

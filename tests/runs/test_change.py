@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmapp.data.pairs import PairTable
+from mmapp.data.pairs import LabelSet, PairTable
 from mmapp.errors import CheckpointError
+from mmapp.evaluation.calibration import fit_temperature
+from mmapp.evaluation.metrics import log_loss
 from mmapp.evaluation.outputs import Outputs
+from mmapp.inference.predictor import Predictor
 from mmapp.inference.scoring import evaluate
 from mmapp.runs.change import change, learnt_before
 from mmapp.runs.run import Order, Run
@@ -91,6 +94,26 @@ def test_with_no_label_in_common_there_is_nothing_to_compare(
     after = Outputs(np.zeros((6, 3), np.float32), np.zeros(6, np.int64))
 
     assert change(str(whole.folder), model, table.part("test"), after) == {}
+
+
+def test_each_run_fits_the_temperature_of_its_own_weights_on_validation_pairs(
+    second: Run, whole: Run, small_pairs: PairTable
+) -> None:
+    """Found anew from the checkpoint and the validation pairs alone; test pairs give another."""
+    labels = LabelSet(Predictor(whole.folder).labels.names)
+    fitted = {}
+    for run in (whole, second):
+        [member] = Predictor(run.folder).members
+        parts = (small_pairs.part(side) for side in ("validation", "test"))
+        known, tested = (member.of_table(part, labels, None) for part in parts)
+        fitted[run] = fit_temperature(known.logits, known.truth())
+        assert member.model.config.temperature == pytest.approx(fitted[run], rel=1e-3)
+        assert fit_temperature(tested.logits, tested.truth()) != pytest.approx(fitted[run], rel=1e-3)
+        epochs = {e["epoch"]: e["loss"] for e in run.events() if e["event"] == "evaluated"}
+        best = epochs[(run.report() or {})["best_epoch"]]
+        assert log_loss(known.truth(), known.probabilities()) == pytest.approx(best, rel=1e-4)
+    assert fitted[whole] != pytest.approx(fitted[second], rel=1e-3)
+    assert prepare(small_pairs, second.order().settings).model.config.temperature == 1.0
 
 
 def test_it_goes_on_after_a_stop_to_the_same_weights(

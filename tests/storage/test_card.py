@@ -76,6 +76,16 @@ def test_a_model_that_began_with_anothers_weights_says_so(prepared: Prepared, fa
     ) in both
 
 
+def test_a_calibrated_model_says_what_that_did(prepared: Prepared, facts: Facts) -> None:
+    told = {"temperature": 1.42, "ece": 0.0312, "ece_before": 0.0584}
+    calibrated = replace(facts, report={**facts.report, "calibration": told})
+    assert (
+        "\nProbabilities were calibrated on validation pairs: expected calibration error 0.031, 0.058 "
+        "before (temperature 1.42).\n"
+    ) in write_card(prepared.model.config, prepared.processor, calibrated)
+    assert "alibrat" not in write_card(prepared.model.config, prepared.processor, facts)
+
+
 def test_an_aligned_model_says_how_often_halves_are_found(prepared: Prepared, facts: Facts) -> None:
     found = {"candidates": 6, "recall@1": 0.5, "interval": [0.25, 0.75], "chance@1": 0.1667}
     retrieval = {"pairs": 6, "text_to_image": found, "image_to_text": {**found, "recall@1": 1.0}}

@@ -223,6 +223,11 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         " is of format 2; this app reads up to 1. Update the app.",
     ),
     "of a strange format": (in_config(format_version="new"), " is of format new; this app reads"),
+    "of no temperature": (
+        in_config(temperature=0),
+        " is calibrated by the temperature 0; expected a number above zero.",
+    ),
+    "of a strange temperature": (in_config(temperature=True), " is calibrated by the temperature True"),
     "of an unknown fusion": (
         in_config(fusion="magic"),
         " could not be opened: There is no fusion 'magic'. Expected one of",

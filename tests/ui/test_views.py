@@ -118,6 +118,16 @@ def test_a_continued_report_says_what_was_before() -> None:
     assert told in views.report(values)
 
 
+def test_a_calibrated_models_report_says_what_that_did() -> None:
+    told = {"temperature": 1.42, "ece": 0.0312, "ece_before": 0.0584}
+    report = {"n": 8, "majority": {"label": "a", "accuracy": 0.5}}
+    assert (
+        "<br>Calibrated on validation pairs: expected calibration error 0.031, 0.058 before "
+        "(temperature 1.42)</p>"
+    ) in views.report({**report, "calibration": told})
+    assert "alibrat" not in views.report({**report, "calibration": {**told, "temperature": 1.0}})
+
+
 def test_an_aligned_models_report_says_how_often_halves_are_found() -> None:
     found = {"candidates": 12, "recall@1": 0.75, "interval": [0.5, 0.875], "chance@1": 0.0833}
     report = {"n": 12, "majority": {"label": "a", "accuracy": 0.5}}
